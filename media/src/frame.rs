@@ -1,0 +1,198 @@
+//! Frames and tracks: the one type that carries encoded media.
+//!
+//! Invariants
+//! - H.264 and HEVC payloads are NAL units with four-byte lengths; parameter sets are in
+//!   [`TrackInfo::config`], never in the payload.
+//! - `pts >= dts`.
+//! - What is derived from a frame for many viewers is made once and kept beside it.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::time::{MediaTime, SourceTime};
+
+/// Picture or sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Picture.
+    Video,
+    /// Sound.
+    Audio,
+}
+
+/// One elementary stream of a broadcast. `Video` and `Audio` come from the publisher, the others
+/// are made by converters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TrackId {
+    /// The publisher's picture.
+    Video,
+    /// The publisher's sound.
+    Audio,
+    /// The source picture re-encoded at source height: no reordered frames, fixed keyframe grid.
+    Clean,
+    /// A rung of the ladder, named by its height in lines.
+    Rung(u16),
+    /// The source sound as Opus.
+    Opus,
+    /// The source sound as AAC-LC.
+    Aac,
+}
+
+impl TrackId {
+    /// Whether the track carries picture or sound.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Video | Self::Clean | Self::Rung(_) => Kind::Video,
+            Self::Audio | Self::Opus | Self::Aac => Kind::Audio,
+        }
+    }
+
+    /// True for a track that a converter makes.
+    pub const fn is_made(self) -> bool {
+        !matches!(self, Self::Video | Self::Audio)
+    }
+}
+
+impl fmt::Display for TrackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Video => f.write_str("video"),
+            Self::Audio => f.write_str("audio"),
+            Self::Clean => f.write_str("clean"),
+            Self::Rung(height) => write!(f, "v{height}"),
+            Self::Opus => f.write_str("opus"),
+            Self::Aac => f.write_str("aac"),
+        }
+    }
+}
+
+/// How a track is coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// ITU-T H.264.
+    H264,
+    /// ITU-T H.265.
+    Hevc,
+    /// AOMedia AV1.
+    Av1,
+    /// MPEG-4 AAC (LC or HE).
+    Aac,
+    /// RFC 6716 Opus.
+    Opus,
+}
+
+/// Size of a picture or form of a sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Picture size in luma samples, after cropping.
+    Video {
+        /// Width.
+        width: u32,
+        /// Height.
+        height: u32,
+    },
+    /// Form of a sound.
+    Audio {
+        /// Samples per second.
+        rate: u32,
+        /// Number of channels.
+        channels: u8,
+    },
+}
+
+/// What a decoder must know of a track before its first frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackInfo {
+    /// How the track is coded.
+    pub codec: Codec,
+    /// Rises each time the parameters change; 0 at first.
+    pub generation: u32,
+    /// Picture size or sound form.
+    pub shape: Shape,
+    /// `AVCDecoderConfigurationRecord` for H.264, `AudioSpecificConfig` for AAC, `OpusHead`
+    /// (RFC 7845 5.1) for Opus.
+    pub config: Bytes,
+    /// The most frames that may be shown after a frame decoded later, if the bitstream says so.
+    pub reorder_frames: Option<u8>,
+}
+
+impl TrackInfo {
+    /// Samples per second of a sound; `None` for a picture.
+    pub const fn audio_rate(&self) -> Option<u32> {
+        match self.shape {
+            Shape::Audio { rate, .. } => Some(rate),
+            Shape::Video { .. } => None,
+        }
+    }
+
+    /// Width and height of a picture; `None` for a sound.
+    pub const fn picture_size(&self) -> Option<(u32, u32)> {
+        match self.shape {
+            Shape::Video { width, height } => Some((width, height)),
+            Shape::Audio { .. } => None,
+        }
+    }
+
+    /// Whether `other` describes the same parameters, whatever its generation.
+    pub fn is_same_format(&self, other: &Self) -> bool {
+        self.codec == other.codec && self.shape == other.shape && self.config == other.config
+    }
+}
+
+/// One access unit as a publisher stamped it, before it is placed on T.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Picture or sound.
+    pub kind: Kind,
+    /// Decode time on the publisher's clock.
+    pub dts: SourceTime,
+    /// Presentation minus decode time, never negative.
+    pub composition: Duration,
+    /// Samples of sound in it (1 024 for AAC-LC); 0 for a picture.
+    pub samples: u32,
+    /// True when decoding can start here.
+    pub is_key: bool,
+    /// True when no other frame refers to it.
+    pub is_discardable: bool,
+    /// The coded bytes, in the form [`Frame::payload`] has.
+    pub payload: Bytes,
+}
+
+/// One encoded access unit on T.
+pub struct Frame {
+    /// The track it belongs to.
+    pub track: TrackId,
+    /// What a decoder needs to know to use it.
+    pub info: Arc<TrackInfo>,
+    /// Decode time; strictly increasing within a track.
+    pub dts: MediaTime,
+    /// Presentation time; `pts >= dts`.
+    pub pts: MediaTime,
+    /// How long it lasts, if known (sound always knows).
+    pub duration: Option<Duration>,
+    /// True when decoding can start here.
+    pub is_key: bool,
+    /// True when no other frame refers to it.
+    pub is_discardable: bool,
+    /// How many discontinuities of T this broadcast has had before it.
+    pub discontinuities: u32,
+    /// Length-prefixed NAL units, a raw AAC frame, or an Opus packet.
+    pub payload: Bytes,
+    /// Derived RTP payloads; made by the first viewer that needs them.
+    pub rtp: OnceLock<Arc<[Bytes]>>,
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("track", &self.track)
+            .field("dts", &self.dts)
+            .field("pts", &self.pts)
+            .field("is_key", &self.is_key)
+            .field("bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}

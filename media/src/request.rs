@@ -1,0 +1,89 @@
+//! The questions a listener puts to the server, and the server's answers.
+//!
+//! Not here: who may publish. The media core knows no user; it hands out a [`PublishRequest`] and
+//! waits at most [`DECISION_TIMEOUT`] for the [`Decision`].
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::broadcast::Publisher;
+
+/// How long a publisher waits for the server's decision before it is told to try again.
+pub const DECISION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many publish requests may wait for a decision (spec media.md 8.5).
+pub const DECISIONS_WAITING_MAX: usize = 256;
+
+/// The protocol a publisher speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// RTMP over TCP.
+    Rtmp,
+    /// WHIP, RFC 9725.
+    Whip,
+}
+
+/// Somebody asks to publish. Dropping it refuses with "try again".
+#[derive(Debug)]
+pub struct PublishRequest {
+    /// The protocol the publisher speaks.
+    pub protocol: Protocol,
+    /// RTMP application, for example `live`.
+    pub app: String,
+    /// RTMP `tcUrl`, as sent; empty when it was not.
+    pub tc_url: String,
+    /// The raw stream name or bearer, at most 512 bytes. A secret: never log it.
+    pub stream_name: String,
+    /// Who asks.
+    pub peer: SocketAddr,
+    /// Where the decision goes.
+    pub reply: oneshot::Sender<Decision>,
+}
+
+/// The server's answer to a [`PublishRequest`].
+#[derive(Debug)]
+pub enum Decision {
+    /// Publish into this broadcast.
+    Accept(Publisher),
+    /// Do not publish.
+    Reject(Refusal),
+}
+
+/// Why a publisher is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalCode {
+    /// No such key. RTMP `NetStream.Publish.BadName`, WHIP 401.
+    UnknownKey,
+    /// Known, but not allowed now: banned or expired. RTMP `.Denied`, WHIP 403.
+    NotAllowed,
+    /// Somebody publishes with this key already. RTMP `.Denied`, WHIP 409.
+    Busy,
+    /// A limit, drain, or an internal fault: try again. RTMP `.Rejected`, WHIP 503.
+    TryAgain,
+    /// The stream is of a kind that is not taken. RTMP `.Rejected`, WHIP 422.
+    Unsupported,
+}
+
+impl RefusalCode {
+    /// The stable word used in logs and counters.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::UnknownKey => "unknown_key",
+            Self::NotAllowed => "not_allowed",
+            Self::Busy => "busy",
+            Self::TryAgain => "try_again",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+/// A refusal: a code for programs and one plain sentence, with what to do, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people: what is wrong and what to do.
+    pub sentence: String,
+}
