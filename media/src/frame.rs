@@ -76,7 +76,7 @@ pub enum Codec {
     H264,
     /// ITU-T H.265.
     Hevc,
-    /// AOMedia AV1.
+    /// `AOMedia` AV1.
     Av1,
     /// MPEG-4 AAC (LC or HE).
     Aac,

@@ -40,12 +40,17 @@ fn count(table: &Table, key: (&'static str, &'static str), by: u64) {
         cell.fetch_add(by, Ordering::Relaxed);
         return;
     }
-    table.entry(key).or_default().fetch_add(by, Ordering::Relaxed);
+    table
+        .entry(key)
+        .or_default()
+        .fetch_add(by, Ordering::Relaxed);
 }
 
 fn sorted(table: &Table) -> Vec<(&'static str, &'static str, u64)> {
-    let mut rows: Vec<_> =
-        table.iter().map(|e| (e.key().0, e.key().1, e.value().load(Ordering::Relaxed))).collect();
+    let mut rows: Vec<_> = table
+        .iter()
+        .map(|e| (e.key().0, e.key().1, e.value().load(Ordering::Relaxed)))
+        .collect();
     rows.sort_unstable();
     rows
 }

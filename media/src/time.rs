@@ -32,21 +32,18 @@ impl MediaTime {
 
     /// Ticks of a clock of `rate` hertz, rounded towards the past.
     pub const fn to_ticks(self, rate: u32) -> i64 {
-        let ticks = (self.0 as i128 * rate as i128).div_euclid(1_000_000);
-        ticks as i64
+        scaled(self.0, rate as i64, 0, 1_000_000)
     }
 
     /// Ticks of a clock of `rate` hertz, rounded to the nearest: for a clock of samples, where
     /// the microsecond is the coarser unit.
     pub const fn to_nearest_ticks(self, rate: u32) -> i64 {
-        let ticks = (self.0 as i128 * rate as i128 + 500_000).div_euclid(1_000_000);
-        ticks as i64
+        scaled(self.0, rate as i64, 500_000, 1_000_000)
     }
 
     /// The point `ticks` of a clock of `rate` hertz after the epoch.
     pub const fn from_ticks(ticks: i64, rate: u32) -> Self {
-        let us = (ticks as i128 * 1_000_000).div_euclid(rate as i128);
-        Self(us as i64)
+        Self(scaled(ticks, 1_000_000, 0, rate as i64))
     }
 
     /// Signed microseconds from `earlier` to `self`.
@@ -77,6 +74,15 @@ impl Sub<Duration> for MediaTime {
     fn sub(self, by: Duration) -> Self {
         Self(self.0 - micros(by))
     }
+}
+
+/// `floor((value * by + plus) / over)` without overflow on the way.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "From is not const; the quotient of a time by a clock rate is far below i64"
+)]
+const fn scaled(value: i64, by: i64, plus: i64, over: i64) -> i64 {
+    (value as i128 * by as i128 + plus as i128).div_euclid(over as i128) as i64
 }
 
 /// Whole microseconds of a duration; durations here are far below the bound of `i64`.
@@ -140,7 +146,14 @@ mod tests {
 
     #[test]
     fn ticks_round_towards_the_past_on_both_sides_of_the_epoch() {
-        let cases = [(0, 0), (11, 0), (12, 1), (-1, -1), (33_333, 2_999), (33_334, 3_000)];
+        let cases = [
+            (0, 0),
+            (11, 0),
+            (12, 1),
+            (-1, -1),
+            (33_333, 2_999),
+            (33_334, 3_000),
+        ];
         for (us, ticks) in cases {
             assert_eq!(MediaTime::from_micros(us).to_90khz(), ticks, "{us} us");
         }

@@ -1,0 +1,1 @@
+//! What the coded bytes say: NAL units, parameter sets, sound headers.

@@ -1,0 +1,579 @@
+//! The bounded history of one track, and the cursors that read it.
+//!
+//! Invariants
+//! - Writing takes bounded time and never waits for a reader (I1).
+//! - `dts` strictly increases in a ring (I3).
+//! - A cursor's first video frame, and the first after every skip, is a keyframe (I4); `skipped`
+//!   is the number of frames passed over (I5).
+//! - A cursor owns no frames: it is a sequence number.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::frame::{Frame, Kind, TrackId, TrackInfo};
+use crate::time::MediaTime;
+
+/// Bounds of spec media.md 8.5; whichever is reached first.
+const RING_SPAN: Duration = Duration::from_secs(12);
+const VIDEO_FRAMES_MAX: usize = 1_024;
+const VIDEO_BYTES_MAX: usize = 32 << 20;
+const AUDIO_FRAMES_MAX: usize = 2_048;
+const AUDIO_BYTES_MAX: usize = 2 << 20;
+/// A forced keyframe at most this often per track (I32).
+const KEYFRAME_INTERVAL_MIN: Duration = Duration::from_millis(500);
+
+/// The broadcast, or this track of it, is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the track has ended")]
+pub struct Ended;
+
+/// Where a cursor begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the newest keyframe in the ring, or the first that comes.
+    NewestKey,
+    /// At the oldest keyframe in the ring, or the first that comes.
+    OldestKey,
+    /// At the first frame (picture: keyframe) at or after this decode time.
+    At(MediaTime),
+    /// At the next frame (picture: keyframe) to be written.
+    Live,
+}
+
+/// A frame and how many were passed over to reach it.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The frame.
+    pub frame: Arc<Frame>,
+    /// Frames of this track passed over since the last delivery.
+    pub skipped: u32,
+}
+
+/// What can be measured of a track.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// True once a frame was seen whose presentation is not its decode time.
+    pub has_reordering: bool,
+    /// The largest distance between keyframes so far, counting the one still open.
+    pub gop: Duration,
+    /// Median frames per second over the newest 2 s; `None` before three frames.
+    pub frame_rate: Option<f64>,
+    /// Mean over what the ring holds.
+    pub bitrate_bps: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    first: u64,
+    frames: VecDeque<Arc<Frame>>,
+    /// Sequence numbers of keyframes still held.
+    keys: VecDeque<u64>,
+    bytes: usize,
+    is_ended: bool,
+    has_reordering: bool,
+    gop_max: Duration,
+    last_key: Option<MediaTime>,
+    keyframe_wanted: bool,
+    keyframe_given: Option<Instant>,
+    unavailable: Option<&'static str>,
+}
+
+impl State {
+    fn head(&self) -> u64 {
+        self.first + self.frames.len() as u64
+    }
+
+    fn frame(&self, seq: u64) -> Option<&Arc<Frame>> {
+        let at = usize::try_from(seq.checked_sub(self.first)?).ok()?;
+        self.frames.get(at)
+    }
+
+    fn pop(&mut self) {
+        if let Some(frame) = self.frames.pop_front() {
+            self.bytes -= frame.payload.len();
+            if self.keys.front() == Some(&self.first) {
+                self.keys.pop_front();
+            }
+            self.first += 1;
+        }
+    }
+}
+
+/// The history of one track.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    track: TrackId,
+    state: Mutex<State>,
+    head: watch::Sender<u64>,
+    info: watch::Sender<Option<Arc<TrackInfo>>>,
+    users: AtomicUsize,
+    demand: watch::Sender<u64>,
+}
+
+impl Ring {
+    pub(crate) fn new(track: TrackId, demand: watch::Sender<u64>) -> Self {
+        Self {
+            track,
+            state: Mutex::default(),
+            head: watch::Sender::new(0),
+            info: watch::Sender::new(None),
+            users: AtomicUsize::new(0),
+            demand,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) const fn track(&self) -> TrackId {
+        self.track
+    }
+
+    pub(crate) fn users(&self) -> usize {
+        self.users.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn info(&self) -> Option<Arc<TrackInfo>> {
+        self.info.borrow().clone()
+    }
+
+    /// Sets the track's parameters; equal ones change nothing. Returns the parameters in force.
+    pub(crate) fn set_info(&self, info: TrackInfo) -> Arc<TrackInfo> {
+        if let Some(old) = self.info().filter(|old| old.is_same_format(&info)) {
+            return old;
+        }
+        let generation = self.info().map_or(0, |old| old.generation + 1);
+        let info = Arc::new(TrackInfo { generation, ..info });
+        self.info.send_replace(Some(Arc::clone(&info)));
+        info
+    }
+
+    pub(crate) fn set_unavailable(&self, reason: Option<&'static str>) {
+        self.lock().unavailable = reason;
+        self.head.send_modify(|_| ());
+    }
+
+    pub(crate) fn unavailable(&self) -> Option<&'static str> {
+        self.lock().unavailable
+    }
+
+    /// Appends a frame; one that does not advance `dts` is refused with `false`.
+    pub(crate) fn push(&self, frame: Arc<Frame>) -> bool {
+        let head = {
+            let mut state = self.lock();
+            let is_late = state
+                .frames
+                .back()
+                .is_some_and(|last| frame.dts <= last.dts);
+            if state.is_ended || is_late {
+                return false;
+            }
+            note(&mut state, &frame);
+            if frame.is_key {
+                let seq = state.head();
+                state.keys.push_back(seq);
+            }
+            state.bytes += frame.payload.len();
+            state.frames.push_back(frame);
+            self.evict(&mut state);
+            state.head()
+        };
+        self.head.send_replace(head);
+        true
+    }
+
+    fn evict(&self, state: &mut State) {
+        let (frames_max, bytes_max) = match self.track.kind() {
+            Kind::Video => (VIDEO_FRAMES_MAX, VIDEO_BYTES_MAX),
+            Kind::Audio => (AUDIO_FRAMES_MAX, AUDIO_BYTES_MAX),
+        };
+        let is_over = |state: &State| {
+            let (Some(first), Some(last)) = (state.frames.front(), state.frames.back()) else {
+                return false;
+            };
+            let span = last.dts.saturating_since(first.dts);
+            state.frames.len() > frames_max || state.bytes > bytes_max || span > RING_SPAN
+        };
+        while state.frames.len() > 1 && is_over(state) {
+            // A picture without its keyframe is of no use: the oldest group leaves as a whole,
+            // unless it is the only one.
+            let next_key = state.keys.iter().copied().find(|&k| k > state.first);
+            let until = match (self.track.kind(), next_key) {
+                (Kind::Video, Some(key)) => key,
+                _ => state.first + 1,
+            };
+            while state.first < until {
+                state.pop();
+            }
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.lock().is_ended = true;
+        // Sends even if the number is the same, so that sleepers look at the flag.
+        self.head.send_modify(|_| ());
+        self.info.send_modify(|_| ());
+    }
+
+    pub(crate) fn newest_dts(&self) -> Option<MediaTime> {
+        self.lock().frames.back().map(|f| f.dts)
+    }
+
+    pub(crate) fn request_keyframe(&self) {
+        self.lock().keyframe_wanted = true;
+    }
+
+    pub(crate) fn take_keyframe_request(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        let is_due = state
+            .keyframe_given
+            .is_none_or(|t| now - t >= KEYFRAME_INTERVAL_MIN);
+        if !state.keyframe_wanted || !is_due {
+            return false;
+        }
+        state.keyframe_wanted = false;
+        state.keyframe_given = Some(now);
+        true
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        let state = self.lock();
+        let (Some(first), Some(last)) = (state.frames.front(), state.frames.back()) else {
+            return Facts::default();
+        };
+        let open = state
+            .last_key
+            .map_or(Duration::ZERO, |key| last.dts.saturating_since(key));
+        let span = last.dts.saturating_since(first.dts);
+        let bits = 8 * state.bytes as u64;
+        let bitrate_bps = bits
+            .saturating_mul(1_000)
+            .checked_div(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+            .unwrap_or(0);
+        Facts {
+            has_reordering: state.has_reordering,
+            gop: state.gop_max.max(open),
+            frame_rate: frame_rate(&state.frames),
+            bitrate_bps,
+        }
+    }
+
+    pub(crate) fn cursor(self: &Arc<Self>, start: Start) -> Cursor {
+        if self.users.fetch_add(1, Ordering::AcqRel) == 0 && self.track.is_made() {
+            self.demand.send_modify(|n| *n += 1);
+        }
+        let live_from = self.lock().head();
+        Cursor {
+            ring: Arc::clone(self),
+            head: self.head.subscribe(),
+            info: self.info.subscribe(),
+            place: Place::Unset(start),
+            live_from,
+            passed: 0,
+        }
+    }
+}
+
+/// Keeps what [`Facts`] needs beyond the frames held.
+fn note(state: &mut State, frame: &Frame) {
+    state.has_reordering |= frame.pts != frame.dts;
+    if frame.is_key {
+        if let Some(last) = state.last_key {
+            let distance = frame.dts.saturating_since(last);
+            state.gop_max = state.gop_max.max(distance);
+        }
+        state.last_key = Some(frame.dts);
+    }
+}
+
+/// The median over the newest 2 s, never one delta: RTMP rounds to milliseconds and OBS bursts.
+fn frame_rate(frames: &VecDeque<Arc<Frame>>) -> Option<f64> {
+    let newest = frames.back()?.dts;
+    let mut steps: Vec<i64> = frames
+        .iter()
+        .zip(frames.iter().skip(1))
+        .rev()
+        .take_while(|(a, _)| newest.micros_since(a.dts) <= 2_000_000)
+        .map(|(a, b)| b.dts.micros_since(a.dts))
+        .collect();
+    if steps.len() < 2 {
+        return None;
+    }
+    steps.sort_unstable();
+    let quarter = steps.len() / 4;
+    // The mean of the middle half: a median that millisecond stamps do not quantise.
+    let middle = steps
+        .get(quarter..steps.len() - quarter)
+        .filter(|m| !m.is_empty())?;
+    let sum: i64 = middle.iter().sum();
+    let us = u32::try_from(sum).ok().map(f64::from)? / f64::from(u32::try_from(middle.len()).ok()?);
+    (us > 0.0).then(|| 1_000_000.0 / us)
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Not yet found.
+    Unset(Start),
+    /// The next frame to look at.
+    At { seq: u64, must_be_key: bool },
+}
+
+/// One reader's place in one ring. For a made track it is also the demand for it.
+#[derive(Debug)]
+pub struct Cursor {
+    ring: Arc<Ring>,
+    head: watch::Receiver<u64>,
+    info: watch::Receiver<Option<Arc<TrackInfo>>>,
+    place: Place,
+    live_from: u64,
+    passed: u32,
+}
+
+impl Cursor {
+    /// The track it reads.
+    pub fn track(&self) -> TrackId {
+        self.ring.track()
+    }
+
+    /// The parameters of the track, once known.
+    pub fn info(&self) -> Option<Arc<TrackInfo>> {
+        self.ring.info()
+    }
+
+    /// Waits for the parameters of the track.
+    ///
+    /// # Errors
+    /// [`Ended`] when the track ends before it has any.
+    pub async fn wait_info(&mut self) -> Result<Arc<TrackInfo>, Ended> {
+        loop {
+            if let Some(info) = self.info.borrow_and_update().clone() {
+                return Ok(info);
+            }
+            if self.ring.lock().is_ended {
+                return Err(Ended);
+            }
+            self.info.changed().await.map_err(|_closed| Ended)?;
+        }
+    }
+
+    /// Why the track cannot be made, if it cannot.
+    pub fn unavailable(&self) -> Option<&'static str> {
+        self.ring.unavailable()
+    }
+
+    /// Decode time of the newest frame in the ring.
+    pub fn newest_dts(&self) -> Option<MediaTime> {
+        self.ring.newest_dts()
+    }
+
+    /// Decode time of the newest keyframe in the ring.
+    pub fn newest_key_dts(&self) -> Option<MediaTime> {
+        let state = self.ring.lock();
+        let key = *state.keys.back()?;
+        state.frame(key).map(|f| f.dts)
+    }
+
+    /// Asks the encoder of a made track for a keyframe.
+    pub fn request_keyframe(&self) {
+        self.ring.request_keyframe();
+    }
+
+    /// What can be measured of the track.
+    pub fn facts(&self) -> Facts {
+        self.ring.facts()
+    }
+
+    /// The next frame, if it is there already.
+    pub fn try_next(&mut self) -> Option<Delivery> {
+        let ring = Arc::clone(&self.ring);
+        let state = ring.lock();
+        self.head.mark_unchanged();
+        let is_video = self.ring.track.kind() == Kind::Video;
+        let (mut seq, mut must_be_key) = match self.place {
+            Place::Unset(start) => (self.find(&state, start)?, is_video),
+            Place::At { seq, must_be_key } => (seq, must_be_key),
+        };
+        if seq < state.first {
+            // Overtaken by the writer: all that is left of use starts at the newest keyframe.
+            let to = state
+                .keys
+                .back()
+                .copied()
+                .unwrap_or(state.first)
+                .max(state.first);
+            self.passed = self
+                .passed
+                .saturating_add(u32::try_from(to - seq).unwrap_or(u32::MAX));
+            (seq, must_be_key) = (to, is_video);
+        }
+        while let Some(frame) = state.frame(seq) {
+            seq += 1;
+            if must_be_key && !frame.is_key {
+                self.passed = self.passed.saturating_add(1);
+                continue;
+            }
+            self.place = Place::At {
+                seq,
+                must_be_key: false,
+            };
+            let skipped = std::mem::take(&mut self.passed);
+            return Some(Delivery {
+                frame: Arc::clone(frame),
+                skipped,
+            });
+        }
+        self.place = Place::At { seq, must_be_key };
+        None
+    }
+
+    fn find(&self, state: &State, start: Start) -> Option<u64> {
+        match start {
+            Start::NewestKey => state.keys.back().copied(),
+            Start::OldestKey => state.keys.front().copied(),
+            Start::Live => Some(self.live_from),
+            Start::At(t) => {
+                let at = state.frames.partition_point(|f| f.dts < t);
+                (at < state.frames.len()).then(|| state.first + at as u64)
+            }
+        }
+    }
+
+    /// Waits until [`Cursor::try_next`] may give something. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Ended`] when the track is over and all of it was read.
+    pub async fn ready(&mut self) -> Result<(), Ended> {
+        loop {
+            {
+                let state = self.ring.lock();
+                self.head.mark_unchanged();
+                let has_more = match self.place {
+                    Place::Unset(start) => self.find(&state, start).is_some(),
+                    Place::At { seq, .. } => seq < state.head(),
+                };
+                if has_more {
+                    return Ok(());
+                }
+                if state.is_ended {
+                    return Err(Ended);
+                }
+            }
+            self.head.changed().await.map_err(|_closed| Ended)?;
+        }
+    }
+
+    /// The next frame; waits for it. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Ended`] when the track is over and all of it was read.
+    pub async fn next(&mut self) -> Result<Delivery, Ended> {
+        loop {
+            if let Some(delivery) = self.try_next() {
+                return Ok(delivery);
+            }
+            self.ready().await?;
+        }
+    }
+
+    /// Jumps forward to the newest keyframe, if it lies ahead. The frames passed over are added
+    /// to the next delivery's `skipped`; returns their number.
+    pub fn jump_to_newest_key(&mut self) -> u32 {
+        let ring = Arc::clone(&self.ring);
+        let state = ring.lock();
+        let Some(&key) = state.keys.back() else {
+            return 0;
+        };
+        let Place::At { seq, .. } = self.place else {
+            return 0;
+        };
+        if key <= seq {
+            return 0;
+        }
+        let skipped = u32::try_from(key - seq).unwrap_or(u32::MAX);
+        self.passed = self.passed.saturating_add(skipped);
+        self.place = Place::At {
+            seq: key,
+            must_be_key: true,
+        };
+        skipped
+    }
+
+    /// Jumps forward to the first frame at or after `t`; returns the number passed over.
+    pub fn jump_to(&mut self, t: MediaTime) -> u32 {
+        let ring = Arc::clone(&self.ring);
+        let state = ring.lock();
+        let Place::At { seq, .. } = self.place else {
+            self.place = Place::Unset(Start::At(t));
+            return 0;
+        };
+        let to = state.first + state.frames.partition_point(|f| f.dts < t) as u64;
+        if to <= seq {
+            return 0;
+        }
+        let skipped = u32::try_from(to - seq).unwrap_or(u32::MAX);
+        self.passed = self.passed.saturating_add(skipped);
+        self.place = Place::At {
+            seq: to,
+            must_be_key: self.ring.track.kind() == Kind::Video,
+        };
+        skipped
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        if self.ring.users.fetch_sub(1, Ordering::AcqRel) == 1 && self.ring.track.is_made() {
+            self.ring.demand.send_modify(|n| *n += 1);
+        }
+    }
+}
+
+/// Where a converter writes the track it makes.
+#[derive(Clone, Debug)]
+pub struct TrackWriter {
+    pub(crate) ring: Arc<Ring>,
+}
+
+impl TrackWriter {
+    /// The track it writes.
+    pub fn track(&self) -> TrackId {
+        self.ring.track()
+    }
+
+    /// Sets the parameters of the frames to come; equal ones change nothing. Returns those in
+    /// force, with their generation.
+    pub fn set_info(&self, info: TrackInfo) -> Arc<TrackInfo> {
+        self.ring.set_info(info)
+    }
+
+    /// Appends a frame; `false` when it is not newer than the last, or the track has ended.
+    pub fn write(&self, frame: Frame) -> bool {
+        self.ring.push(Arc::new(frame))
+    }
+
+    /// True when the next frame must be a keyframe because a viewer asked; at most twice a second.
+    pub fn take_keyframe_request(&self, now: Instant) -> bool {
+        self.ring.take_keyframe_request(now)
+    }
+
+    /// Says why the track cannot be made, or that it can again.
+    pub fn set_unavailable(&self, reason: Option<&'static str>) {
+        self.ring.set_unavailable(reason);
+    }
+
+    /// How many cursors read the track.
+    pub fn users(&self) -> usize {
+        self.ring.users()
+    }
+
+    /// Decode time of the newest frame written.
+    pub fn newest_dts(&self) -> Option<MediaTime> {
+        self.ring.newest_dts()
+    }
+}

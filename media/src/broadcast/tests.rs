@@ -1,0 +1,240 @@
+//! The hub as its users see it: publisher in, cursors out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::*;
+use crate::cue::{CueKind, CueNews};
+use crate::frame::Shape;
+use crate::time::SourceTime;
+
+fn video() -> TrackInfo {
+    TrackInfo {
+        codec: Codec::H264,
+        generation: 0,
+        shape: Shape::Video {
+            width: 640,
+            height: 360,
+        },
+        config: Bytes::from_static(b"avcc"),
+        reorder_frames: None,
+    }
+}
+
+fn audio() -> TrackInfo {
+    TrackInfo {
+        codec: Codec::Aac,
+        generation: 0,
+        shape: Shape::Audio {
+            rate: 48_000,
+            channels: 2,
+        },
+        config: Bytes::from_static(&[0x11, 0x90]),
+        reorder_frames: None,
+    }
+}
+
+fn picture(ms: i64, is_key: bool) -> Sample {
+    Sample {
+        kind: Kind::Video,
+        dts: SourceTime::from_millis(ms),
+        composition: Duration::ZERO,
+        samples: 0,
+        is_key,
+        is_discardable: false,
+        payload: Bytes::from(vec![0; 1_000]),
+    }
+}
+
+fn open() -> (Arc<Broadcasts>, Publisher) {
+    let hub = Broadcasts::new(Limits::default());
+    let key = BroadcastKey::new("room_1");
+    let mut publisher = hub
+        .open(key, Instant::now(), OffsetDateTime::UNIX_EPOCH)
+        .unwrap();
+    publisher.set_track(Instant::now(), video()).unwrap();
+    (hub, publisher)
+}
+
+fn cue(id: &str) -> NewCue {
+    NewCue {
+        id: id.into(),
+        class: "card".into(),
+        duration: None,
+        kind: CueKind::Listed,
+        payload: Bytes::from_static(b"{}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_publisher_is_refused_until_the_first_has_gone() {
+    let (hub, publisher) = open();
+    let key = BroadcastKey::new("room_1");
+    let again = hub.open(key.clone(), Instant::now(), OffsetDateTime::UNIX_EPOCH);
+    assert_eq!(again.map(|_| ()), Err(OpenError::Busy));
+    publisher.finish(EndReason::Finished);
+    assert!(hub.find(&key).is_none());
+    assert!(
+        hub.open(key, Instant::now(), OffsetDateTime::UNIX_EPOCH)
+            .is_ok()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_starts_at_the_newest_keyframe_and_one_left_behind_jumps_to_it() {
+    let (_hub, mut publisher) = open();
+    let broadcast = Arc::clone(publisher.broadcast());
+    for n in 0..90 {
+        publisher.write(Instant::now(), picture(n * 33, n % 30 == 0));
+    }
+    let mut cursor = broadcast.cursor(TrackId::Video, Start::NewestKey);
+    let first = cursor.try_next().unwrap();
+    assert!(first.frame.is_key);
+    assert_eq!(
+        (first.frame.dts, first.skipped),
+        (MediaTime::from_micros(60 * 33_000), 0)
+    );
+    // The reader sleeps for 20 s; the ring holds 12 s.
+    for n in 90..700 {
+        publisher.write(Instant::now(), picture(n * 33, n % 30 == 0));
+    }
+    let next = cursor.try_next().unwrap();
+    assert!(next.frame.is_key);
+    let passed = next.frame.dts.micros_since(first.frame.dts) / 33_000 - 1;
+    assert_eq!(i64::from(next.skipped), passed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ring_of_a_stream_without_keyframes_stays_bounded() {
+    let (_hub, mut publisher) = open();
+    for n in 0..5_000 {
+        publisher.write(Instant::now(), picture(n * 10, n == 0));
+    }
+    let broadcast = Arc::clone(publisher.broadcast());
+    let oldest = broadcast
+        .cursor(TrackId::Video, Start::OldestKey)
+        .try_next();
+    assert!(oldest.is_none(), "the only keyframe has left the ring");
+    let mut live = broadcast.cursor(TrackId::Video, Start::Live);
+    publisher.write(Instant::now(), picture(50_010, true));
+    assert!(live.try_next().unwrap().frame.is_key);
+}
+
+#[tokio::test(start_paused = true)]
+async fn demand_for_a_made_track_changes_only_with_its_first_and_last_user() {
+    let (_hub, publisher) = open();
+    let broadcast = publisher.broadcast();
+    let mut demand = broadcast.demand();
+    let one = broadcast.cursor(TrackId::Clean, Start::NewestKey);
+    assert!(demand.has_changed().unwrap());
+    demand.mark_unchanged();
+    let two = broadcast.cursor(TrackId::Clean, Start::NewestKey);
+    drop(one);
+    assert!(!demand.has_changed().unwrap());
+    assert_eq!(broadcast.users(TrackId::Clean), 1);
+    drop(two);
+    assert!(demand.has_changed().unwrap());
+    assert_eq!(broadcast.users(TrackId::Clean), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cue_for_now_has_the_time_of_the_next_picture_and_is_told_before_it() {
+    let (_hub, mut publisher) = open();
+    publisher.write(Instant::now(), picture(0, true));
+    let broadcast = Arc::clone(publisher.broadcast());
+    let mut news = broadcast.cues();
+    let asked = broadcast.cue(Instant::now(), At::Now, cue("card-1"));
+    let ((), stamped) = tokio::join!(
+        async {
+            tokio::task::yield_now().await;
+            publisher.write(Instant::now(), picture(33, false));
+        },
+        asked
+    );
+    let t = MediaTime::from_micros(33_000);
+    assert_eq!(stamped.unwrap().t, t);
+    assert!(matches!(news.try_next(), Some(CueNews::Opened(c)) if c.t == t));
+    assert_eq!(
+        broadcast.now_t(Instant::now()),
+        MediaTime::ZERO,
+        "virtual time stood still"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cue_for_now_without_frames_takes_the_running_time() {
+    let (_hub, mut publisher) = open();
+    publisher.write(Instant::now(), picture(0, true));
+    tokio::time::advance(Duration::from_secs(3)).await;
+    let broadcast = Arc::clone(publisher.broadcast());
+    let stamped = broadcast
+        .cue(Instant::now(), At::Now, cue("card-1"))
+        .await
+        .unwrap();
+    assert_eq!(stamped.t, MediaTime::from_micros(3_500_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tracks_settle_with_both_headers_or_after_a_second_and_a_half() {
+    let (_hub, mut publisher) = open();
+    let broadcast = Arc::clone(publisher.broadcast());
+    publisher.write(Instant::now(), picture(0, true));
+    assert!(!*broadcast.settled.borrow());
+    publisher.set_track(Instant::now(), audio()).unwrap();
+    broadcast.settled().await.unwrap();
+
+    let (_hub, mut alone) = open();
+    alone.write(Instant::now(), picture(0, true));
+    tokio::time::advance(SETTLE).await;
+    alone.write(Instant::now(), picture(1_500, false));
+    alone.broadcast().settled().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_get_what_is_left_and_then_the_end() {
+    let (_hub, mut publisher) = open();
+    publisher.write(Instant::now(), picture(0, true));
+    let broadcast = Arc::clone(publisher.broadcast());
+    let mut cursor = broadcast.cursor(TrackId::Video, Start::NewestKey);
+    publisher.finish(EndReason::Finished);
+    assert!(cursor.next().await.is_ok());
+    assert!(matches!(cursor.next().await, Err(Ended)));
+    assert_eq!(broadcast.ended().await, EndReason::Finished);
+    let late = broadcast.cue(Instant::now(), At::Now, cue("late")).await;
+    assert_eq!(late, Err(CueError::Ended));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_kind_of_codec_is_refused_and_an_equal_header_changes_nothing() {
+    let (_hub, mut publisher) = open();
+    let hevc = TrackInfo {
+        codec: Codec::Hevc,
+        ..video()
+    };
+    assert_eq!(publisher.set_track(Instant::now(), hevc), Err(CodecChanged));
+    publisher.set_track(Instant::now(), video()).unwrap();
+    assert_eq!(
+        publisher
+            .broadcast()
+            .source(Kind::Video)
+            .unwrap()
+            .generation,
+        0
+    );
+    let other = TrackInfo {
+        config: Bytes::from_static(b"other"),
+        ..video()
+    };
+    publisher.set_track(Instant::now(), other).unwrap();
+    assert_eq!(
+        publisher
+            .broadcast()
+            .source(Kind::Video)
+            .unwrap()
+            .generation,
+        1
+    );
+}

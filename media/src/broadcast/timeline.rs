@@ -1,0 +1,393 @@
+//! Timeline T (spec media.md 1.4): maps a publisher's clock to microseconds since the room epoch.
+//!
+//! Invariants
+//! - Per track, T strictly increases, whatever the publisher stamps.
+//! - Audio and video share one offset for as long as their stamps agree.
+//! - A jump re-anchors and marks a discontinuity; it never ends a session.
+//!
+//! Not here: reading a clock. The caller passes the time elapsed since the epoch.
+
+use crate::frame::Kind;
+use crate::time::{MediaTime, SourceTime, samples_to_nanos};
+
+/// The smallest step of T within a track: one tick of 90 kHz, rounded up.
+const TICK_US: i64 = 12;
+/// A step forward up to this is a gap, beyond it a jump.
+const GAP_US_MAX: i64 = 3_000_000;
+/// A step back up to this is clamped, beyond it a jump.
+const BACK_US_MAX: i64 = 500_000;
+/// Frames before the epoch are dropped when they are at most this early.
+const EARLY_US_MAX: i64 = 200_000;
+/// Audio stamps within this of the predicted place only steer the line of samples.
+const AUDIO_SLACK_NS: i64 = 30_000_000;
+/// The steering takes this part of the error each frame, and at most 0.1 % of the frame.
+const AUDIO_GAIN: i64 = 64;
+const AUDIO_SLEW_MAX_PER_MILLE: i64 = 1;
+
+/// What a session clock needs to know of a sample.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) kind: Kind,
+    pub(crate) dts: SourceTime,
+    /// Samples of sound in it and their rate, if it is sound of a known rate.
+    pub(crate) audio: Option<(u32, u32)>,
+}
+
+/// What the broadcast knows at the moment a sample arrives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// Server time since the epoch; 0 for the first frame ever.
+    pub(crate) elapsed_us: i64,
+    /// The newest T of any track so far.
+    pub(crate) newest: Option<MediaTime>,
+    /// How long a frame lasts, for a place after the newest.
+    pub(crate) frame_us: i64,
+}
+
+impl Moment {
+    /// Rule 2: where media goes that has no usable stamp of its own.
+    fn anchor_us(&self) -> i64 {
+        match self.newest {
+            None => 0,
+            Some(newest) => (newest.as_micros() + self.frame_us).max(self.elapsed_us),
+        }
+    }
+}
+
+/// A place on T.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) t: MediaTime,
+    /// True when T was re-anchored for this sample.
+    pub(crate) is_discontinuity: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// `T = stamp + offset`.
+    offset_us: i64,
+    last_us: i64,
+    /// Where the next frame of sound begins if none is lost.
+    next_ns: Option<i64>,
+}
+
+/// The clock of one publish session.
+#[derive(Debug, Default)]
+pub(crate) struct SessionClock {
+    video: Option<Line>,
+    audio: Option<Line>,
+}
+
+impl SessionClock {
+    /// Places a sample on T; `None` drops it because it lies before the epoch.
+    pub(crate) fn stamp(&mut self, reading: Reading, moment: Moment) -> Option<Stamp> {
+        let raw_us = reading.dts.as_micros();
+        let (own, other) = match reading.kind {
+            Kind::Video => (self.video, self.audio),
+            Kind::Audio => (self.audio, self.video),
+        };
+        let (mut line, is_discontinuity) = match own {
+            Some(line) => continued(line, other, raw_us, moment),
+            None => started(other, raw_us, moment)?,
+        };
+        let mut t_us = raw_us + line.offset_us;
+        if let Some((samples, rate)) = reading.audio {
+            t_us = regularised(&mut line, t_us, samples_to_nanos(samples, rate));
+        }
+        if own.is_some() && t_us <= line.last_us {
+            t_us = line.last_us + TICK_US;
+        }
+        line.last_us = t_us;
+        match reading.kind {
+            Kind::Video => self.video = Some(line),
+            Kind::Audio => self.audio = Some(line),
+        }
+        Some(Stamp {
+            t: MediaTime::from_micros(t_us),
+            is_discontinuity,
+        })
+    }
+}
+
+/// The line of a track that has been heard before, re-anchored if its stamp jumped.
+fn continued(line: Line, other: Option<Line>, raw_us: i64, moment: Moment) -> (Line, bool) {
+    if is_near(raw_us + line.offset_us, line.last_us) {
+        return (line, false);
+    }
+    // The other track may have jumped first: follow it, so that both share one offset again.
+    if let Some(other) = other
+        && is_near(raw_us + other.offset_us, other.last_us)
+        && is_near(raw_us + other.offset_us, line.last_us)
+    {
+        return (
+            Line {
+                offset_us: other.offset_us,
+                next_ns: None,
+                ..line
+            },
+            false,
+        );
+    }
+    let offset_us = moment.anchor_us() - raw_us;
+    (
+        Line {
+            offset_us,
+            next_ns: None,
+            ..line
+        },
+        true,
+    )
+}
+
+/// The line of a track that is heard for the first time in this session.
+fn started(other: Option<Line>, raw_us: i64, moment: Moment) -> Option<(Line, bool)> {
+    let Some(other) = other else {
+        let offset_us = moment.anchor_us() - raw_us;
+        let is_discontinuity = moment.newest.is_some();
+        return Some((
+            Line {
+                offset_us,
+                last_us: 0,
+                next_ns: None,
+            },
+            is_discontinuity,
+        ));
+    };
+    let t_us = raw_us + other.offset_us;
+    if (-EARLY_US_MAX..0).contains(&t_us) {
+        return None;
+    }
+    if t_us >= 0 && is_near(t_us, other.last_us) {
+        return Some((
+            Line {
+                offset_us: other.offset_us,
+                last_us: 0,
+                next_ns: None,
+            },
+            false,
+        ));
+    }
+    let offset_us = moment.anchor_us() - raw_us;
+    Some((
+        Line {
+            offset_us,
+            last_us: 0,
+            next_ns: None,
+        },
+        true,
+    ))
+}
+
+fn is_near(t_us: i64, last_us: i64) -> bool {
+    (-BACK_US_MAX..=GAP_US_MAX).contains(&(t_us - last_us))
+}
+
+/// Rule 5: sound is placed at previous + samples/rate; its stamps only steer that line.
+fn regularised(line: &mut Line, t_us: i64, frame_ns: i64) -> i64 {
+    let stamped_ns = t_us * 1_000;
+    let placed_ns = match line.next_ns {
+        Some(next_ns) if (stamped_ns - next_ns).abs() <= AUDIO_SLACK_NS => {
+            let slew_max = frame_ns * AUDIO_SLEW_MAX_PER_MILLE / 1_000;
+            next_ns + ((stamped_ns - next_ns) / AUDIO_GAIN).clamp(-slew_max, slew_max)
+        }
+        _ => stamped_ns,
+    };
+    line.next_ns = Some(placed_ns + frame_ns);
+    placed_ns.div_euclid(1_000)
+}
+
+/// Rule 8: the wall clock of T. Follows the real clock with at most 200 ppm of slew.
+#[derive(Debug)]
+pub(crate) struct WallClock {
+    epoch_unix_us: i64,
+    /// `wall = epoch + T + slip`.
+    slip_us: i64,
+    last_elapsed_us: i64,
+}
+
+const SLEW_US_PER_S_MAX: i64 = 200;
+
+impl WallClock {
+    pub(crate) fn new(epoch_unix_us: i64) -> Self {
+        Self {
+            epoch_unix_us,
+            slip_us: 0,
+            last_elapsed_us: 0,
+        }
+    }
+
+    /// A frame of time `t` arrived `elapsed_us` after the epoch.
+    pub(crate) fn observe(&mut self, t: MediaTime, elapsed_us: i64) {
+        let error = elapsed_us - t.as_micros() - self.slip_us;
+        let passed = (elapsed_us - self.last_elapsed_us).max(0);
+        let slew_max = passed * SLEW_US_PER_S_MAX / 1_000_000;
+        // Passed time is only consumed once it buys a whole microsecond of slew.
+        if slew_max > 0 {
+            self.slip_us += error.clamp(-slew_max, slew_max);
+            self.last_elapsed_us = elapsed_us;
+        }
+    }
+
+    /// A discontinuity lets the mapping step to the real clock.
+    pub(crate) fn step(&mut self, t: MediaTime, elapsed_us: i64) {
+        self.slip_us = elapsed_us - t.as_micros();
+        self.last_elapsed_us = elapsed_us;
+    }
+
+    pub(crate) fn unix_us(&self, t: MediaTime) -> i64 {
+        self.epoch_unix_us + t.as_micros() + self.slip_us
+    }
+
+    /// The T that is now, if media ran exactly with the server's clock.
+    pub(crate) fn t_at(&self, elapsed_us: i64) -> MediaTime {
+        MediaTime::from_micros(elapsed_us - self.slip_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FRAME_US: i64 = 33_333;
+
+    /// Plays readings at the pace of their own stamps from the first on; returns T and marks.
+    fn play(readings: &[(Kind, i64)]) -> Vec<Option<(i64, bool)>> {
+        let mut clock = SessionClock::default();
+        let mut newest: Option<MediaTime> = None;
+        let mut out = Vec::new();
+        for (n, &(kind, ms)) in readings.iter().enumerate() {
+            let elapsed_us = i64::try_from(n).unwrap() * 20_000;
+            let moment = Moment {
+                elapsed_us,
+                newest,
+                frame_us: FRAME_US,
+            };
+            let reading = Reading {
+                kind,
+                dts: SourceTime::from_millis(ms),
+                audio: None,
+            };
+            let stamp = clock.stamp(reading, moment);
+            newest = newest.max(stamp.map(|s| s.t));
+            out.push(stamp.map(|s| (s.t.as_micros(), s.is_discontinuity)));
+        }
+        out
+    }
+
+    use Kind::{Audio as A, Video as V};
+
+    #[test]
+    fn the_first_frame_is_the_epoch_whatever_its_stamp() {
+        let got = play(&[(V, 5_000), (A, 5_010), (V, 5_033)]);
+        assert_eq!(
+            got,
+            [
+                Some((0, false)),
+                Some((10_000, false)),
+                Some((33_000, false))
+            ]
+        );
+    }
+
+    #[test]
+    fn sound_from_just_before_the_first_picture_is_dropped() {
+        let got = play(&[(V, 100), (A, 50), (A, 100)]);
+        assert_eq!(got, [Some((0, false)), None, Some((0, false))]);
+    }
+
+    #[test]
+    fn a_small_step_back_is_clamped_and_a_gap_of_three_seconds_is_kept() {
+        let got = play(&[(V, 0), (V, 40), (V, 20), (V, 3_040)]);
+        assert_eq!(got[2], Some((40_012, false)));
+        assert_eq!(got[3], Some((3_040_000, false)));
+    }
+
+    #[test]
+    fn a_restarted_encoder_clock_marks_one_discontinuity_and_both_tracks_share_the_new_offset() {
+        let mut list = vec![(V, 900_000), (A, 900_005), (V, 900_033)];
+        list.extend([(V, 0), (A, 5), (V, 33), (A, 28)]);
+        let got: Vec<_> = play(&list).into_iter().map(Option::unwrap).collect();
+        assert_eq!(got.iter().filter(|g| g.1).count(), 1);
+        assert_eq!(got[4].0 - got[3].0, 5_000);
+        assert_eq!(got[5].0 - got[3].0, 33_000);
+        assert!(got[3].0 > got[2].0);
+    }
+
+    #[test]
+    fn sound_an_hour_ahead_of_the_picture_does_not_jump_for_ever() {
+        let mut list = Vec::new();
+        for n in 0..50 {
+            list.push((A, 3_600_000 + n * 23));
+            list.push((V, n * 33));
+        }
+        let got: Vec<_> = play(&list).into_iter().flatten().collect();
+        assert_eq!(got.iter().filter(|g| g.1).count(), 1);
+    }
+
+    #[test]
+    fn millisecond_rounding_leaves_sound_evenly_spaced() {
+        let mut clock = SessionClock::default();
+        let mut newest = None;
+        let mut last = None;
+        for n in 0_i64..20_000 {
+            // 1 024 samples at 44.1 kHz, truncated to milliseconds as RTMP carries it.
+            let ms = n * 1_024 * 1_000 / 44_100;
+            let reading = Reading {
+                kind: A,
+                dts: SourceTime::from_millis(ms),
+                audio: Some((1_024, 44_100)),
+            };
+            let moment = Moment {
+                elapsed_us: ms * 1_000,
+                newest,
+                frame_us: FRAME_US,
+            };
+            let t = clock.stamp(reading, moment).unwrap().t;
+            if let Some(last) = last {
+                let step = t.micros_since(last);
+                assert!((step - 23_220).abs() <= 24, "step {step} at {n}");
+            }
+            assert!((t.as_micros() - n * 1_024 * 1_000_000 / 44_100).abs() < 1_500);
+            last = Some(t);
+            newest = last;
+        }
+    }
+
+    #[test]
+    fn the_wall_clock_follows_a_fast_publisher_by_slewing_only() {
+        let mut wall = WallClock::new(0);
+        let mut last = 0;
+        for n in 0..600_000_i64 {
+            // The publisher's clock runs 100 ppm fast.
+            let elapsed_us = n * 33_333;
+            let t = MediaTime::from_micros(elapsed_us + elapsed_us / 10_000);
+            wall.observe(t, elapsed_us);
+            let now = wall.unix_us(t);
+            assert!(now > last || n == 0);
+            last = now;
+            assert!((now - elapsed_us).abs() < 1_000);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn t_strictly_increases_within_a_track_for_any_stamps(
+            list in proptest::collection::vec(
+                (any::<bool>(), -10_000_000_i64..10_000_000), 1..300),
+        ) {
+            let readings: Vec<_> =
+                list.into_iter().map(|(v, ms)| (if v { V } else { A }, ms)).collect();
+            let got = play(&readings);
+            for kind in [V, A] {
+                let line: Vec<i64> = readings.iter().zip(&got)
+                    .filter(|(r, _)| r.0 == kind)
+                    .filter_map(|(_, g)| g.map(|g| g.0))
+                    .collect();
+                prop_assert!(line.windows(2).all(|w| w[0] < w[1]));
+                prop_assert!(line.iter().all(|&t| t >= 0));
+            }
+        }
+    }
+}

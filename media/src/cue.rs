@@ -1,0 +1,499 @@
+//! Cues (spec media.md 1.5): opaque bytes from the server, pinned to a T.
+//!
+//! Invariants
+//! - A cue has one T; every output shows that T (I13).
+//! - A cue is refused or delivered, never lost silently; open listed cues reach late joiners (I14).
+//! - The payload is never read here.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use crate::broadcast::Ended;
+use crate::time::MediaTime;
+
+/// Bytes of an id and of a class.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of a payload.
+pub const PAYLOAD_BYTES_MAX: usize = 1_024;
+/// How far ahead a cue may be placed.
+pub const AHEAD_MAX: Duration = Duration::from_secs(60);
+/// Listed cues open at once.
+pub const OPEN_MAX: usize = 200;
+/// Cue news kept for readers.
+const WINDOW_MAX: usize = 1_000;
+/// Ids remembered so that none is used twice.
+const IDS_MAX: usize = 4_096;
+/// Cues that may wait for the next frame.
+const PENDING_MAX: usize = 64;
+
+const LISTED_PER_S: f64 = 2.0;
+const LISTED_BURST: f64 = 20.0;
+const PASSING_PER_S: f64 = 100.0;
+const BYTES_PER_S: f64 = 65_536.0;
+
+/// Whether a late joiner needs the cue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CueKind {
+    /// State, for example a pinned card. May be open-ended and closed later.
+    Listed,
+    /// News of the moment.
+    Passing,
+}
+
+/// Where on T a new cue goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// At the next picture to be written (sound if there is no picture).
+    Now,
+    /// At this time, at most [`AHEAD_MAX`] ahead.
+    Time(MediaTime),
+}
+
+/// A cue on the timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cue {
+    /// Unique within the instance; at most 64 bytes.
+    pub id: String,
+    /// What it is, for the player, for example `card`.
+    pub class: String,
+    /// When it takes effect.
+    pub t: MediaTime,
+    /// How long it lasts; `None` is open-ended.
+    pub duration: Option<Duration>,
+    /// Whether a late joiner needs it.
+    pub kind: CueKind,
+    /// At most 1 024 bytes; never read here.
+    pub payload: Bytes,
+}
+
+/// A cue before it is stamped.
+#[derive(Clone, Debug)]
+pub struct NewCue {
+    /// Unique within the instance; at most 64 bytes of visible ASCII.
+    pub id: String,
+    /// At most 64 bytes of visible ASCII.
+    pub class: String,
+    /// How long it lasts; `None` is open-ended.
+    pub duration: Option<Duration>,
+    /// Whether a late joiner needs it.
+    pub kind: CueKind,
+    /// At most 1 024 bytes.
+    pub payload: Bytes,
+}
+
+/// What happened to a cue.
+#[derive(Clone, Debug)]
+pub enum CueNews {
+    /// It is on the timeline.
+    Opened(Arc<Cue>),
+    /// A listed one ends at `t`.
+    Closed {
+        /// The cue that ends.
+        cue: Arc<Cue>,
+        /// When it ends.
+        t: MediaTime,
+    },
+}
+
+/// Where a cue was placed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped {
+    /// Its id.
+    pub id: String,
+    /// Its place on T.
+    pub t: MediaTime,
+}
+
+/// Why a cue was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CueError {
+    /// The payload is over 1 024 bytes.
+    #[error("the payload is larger than 1024 bytes")]
+    TooLarge,
+    /// The id or class is empty, over 64 bytes, or not visible ASCII without quotes.
+    #[error("id and class take 1 to 64 characters of visible ASCII without a double quote")]
+    BadName,
+    /// The id was used before in this instance.
+    #[error("this id was used before")]
+    IdUsed,
+    /// The time is more than 60 s ahead, or before the epoch.
+    #[error("the time is before the start or more than 60 s ahead")]
+    OutOfRange,
+    /// More cues than the bounds allow.
+    #[error("too many cues; wait a moment")]
+    TooMany,
+    /// No such open listed cue.
+    #[error("no such open cue")]
+    NotFound,
+    /// The broadcast has ended.
+    #[error("the broadcast has ended")]
+    Ended,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    level: f64,
+    rate: f64,
+    burst: f64,
+    at: Option<Instant>,
+}
+
+impl Bucket {
+    const fn new(rate: f64, burst: f64) -> Self {
+        Self {
+            level: burst,
+            rate,
+            burst,
+            at: None,
+        }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = self
+            .at
+            .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.level = (self.level + passed.as_secs_f64() * self.rate).min(self.burst);
+        self.at = Some(now);
+    }
+}
+
+#[derive(Debug)]
+struct Pending {
+    cue: NewCue,
+    reply: oneshot::Sender<Result<Stamped, CueError>>,
+}
+
+#[derive(Debug)]
+struct State {
+    first: u64,
+    news: VecDeque<CueNews>,
+    open: Vec<Arc<Cue>>,
+    ids: VecDeque<String>,
+    pending: Vec<Pending>,
+    listed: Bucket,
+    passing: Bucket,
+    bytes: Bucket,
+    is_ended: bool,
+}
+
+/// All cues of one instance.
+#[derive(Debug)]
+pub(crate) struct CueLog {
+    state: Mutex<State>,
+    head: watch::Sender<u64>,
+}
+
+impl CueLog {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                first: 0,
+                news: VecDeque::new(),
+                open: Vec::new(),
+                ids: VecDeque::new(),
+                pending: Vec::new(),
+                listed: Bucket::new(LISTED_PER_S, LISTED_BURST),
+                passing: Bucket::new(PASSING_PER_S, PASSING_PER_S),
+                bytes: Bucket::new(BYTES_PER_S, BYTES_PER_S),
+                is_ended: false,
+            }),
+            head: watch::Sender::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Admits a cue for the next frame; the receiver gets its stamp.
+    pub(crate) fn wait_for_frame(
+        &self,
+        now: Instant,
+        cue: NewCue,
+    ) -> Result<oneshot::Receiver<Result<Stamped, CueError>>, CueError> {
+        let mut state = self.lock();
+        admit(&mut state, now, &cue)?;
+        if state.pending.len() >= PENDING_MAX {
+            return Err(CueError::TooMany);
+        }
+        let (reply, stamped) = oneshot::channel();
+        state.pending.push(Pending { cue, reply });
+        Ok(stamped)
+    }
+
+    /// Places every waiting cue at `t`, in the order they came. Called before the frame of time
+    /// `t` is readable, so that no output sees the frame without its cues.
+    pub(crate) fn stamp_pending(&self, t: MediaTime) {
+        let mut state = self.lock();
+        if state.pending.is_empty() {
+            return;
+        }
+        for Pending { cue, reply } in std::mem::take(&mut state.pending) {
+            let stamped = place(&mut state, cue, t);
+            // A caller that gave up still finds its cue on the timeline.
+            drop(reply.send(Ok(stamped)));
+        }
+        self.wake(state);
+    }
+
+    /// Places a cue at `t` at once.
+    pub(crate) fn put(&self, now: Instant, cue: NewCue, t: MediaTime) -> Result<Stamped, CueError> {
+        let mut state = self.lock();
+        admit(&mut state, now, &cue)?;
+        let stamped = place(&mut state, cue, t);
+        self.wake(state);
+        Ok(stamped)
+    }
+
+    /// Ends an open listed cue at `t`.
+    pub(crate) fn close(&self, id: &str, t: MediaTime) -> Result<MediaTime, CueError> {
+        let mut state = self.lock();
+        let at = state
+            .open
+            .iter()
+            .position(|c| c.id == id)
+            .ok_or(CueError::NotFound)?;
+        let cue = state.open.remove(at);
+        let t = t.max(cue.t);
+        tell(&mut state, CueNews::Closed { cue, t });
+        self.wake(state);
+        Ok(t)
+    }
+
+    /// No cue comes after this.
+    pub(crate) fn end(&self) {
+        let mut state = self.lock();
+        state.is_ended = true;
+        for Pending { reply, .. } in std::mem::take(&mut state.pending) {
+            drop(reply.send(Err(CueError::Ended)));
+        }
+        self.wake(state);
+    }
+
+    /// Forgets open cues whose duration has passed.
+    pub(crate) fn lapse(&self, t: MediaTime) {
+        self.lock()
+            .open
+            .retain(|c| c.duration.is_none_or(|d| c.t + d > t));
+    }
+
+    pub(crate) fn cursor(self: &Arc<Self>) -> CueCursor {
+        let state = self.lock();
+        let next = state.first + state.news.len() as u64;
+        let open = state.open.iter().cloned().collect();
+        CueCursor {
+            log: Arc::clone(self),
+            head: self.head.subscribe(),
+            open,
+            next,
+        }
+    }
+
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        drop(state);
+        self.head.send_modify(|n| *n += 1);
+    }
+}
+
+fn admit(state: &mut State, now: Instant, cue: &NewCue) -> Result<(), CueError> {
+    if state.is_ended {
+        return Err(CueError::Ended);
+    }
+    if cue.payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(CueError::TooLarge);
+    }
+    if !is_name(&cue.id) || !is_name(&cue.class) {
+        return Err(CueError::BadName);
+    }
+    let is_waiting = state.pending.iter().any(|p| p.cue.id == cue.id);
+    if is_waiting || state.ids.iter().any(|id| *id == cue.id) {
+        return Err(CueError::IdUsed);
+    }
+    let open = state.open.len() + state.pending.len();
+    if cue.kind == CueKind::Listed && open >= OPEN_MAX {
+        return Err(CueError::TooMany);
+    }
+    let size = u32::try_from(cue.payload.len() + cue.id.len() + cue.class.len())
+        .map_or(f64::INFINITY, f64::from);
+    let bucket = match cue.kind {
+        CueKind::Listed => &mut state.listed,
+        CueKind::Passing => &mut state.passing,
+    };
+    bucket.refill(now);
+    state.bytes.refill(now);
+    if bucket.level < 1.0 || state.bytes.level < size {
+        return Err(CueError::TooMany);
+    }
+    bucket.level -= 1.0;
+    state.bytes.level -= size;
+    Ok(())
+}
+
+/// Ids and classes stand in quoted playlist attributes and in JSON.
+fn is_name(name: &str) -> bool {
+    let is_sized = (1..=NAME_BYTES_MAX).contains(&name.len());
+    is_sized
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
+}
+
+fn place(state: &mut State, new: NewCue, t: MediaTime) -> Stamped {
+    let NewCue {
+        id,
+        class,
+        duration,
+        kind,
+        payload,
+    } = new;
+    let cue = Arc::new(Cue {
+        id,
+        class,
+        t,
+        duration,
+        kind,
+        payload,
+    });
+    if state.ids.len() >= IDS_MAX {
+        state.ids.pop_front();
+    }
+    state.ids.push_back(cue.id.clone());
+    if kind == CueKind::Listed {
+        state.open.push(Arc::clone(&cue));
+    }
+    let stamped = Stamped {
+        id: cue.id.clone(),
+        t,
+    };
+    tell(state, CueNews::Opened(cue));
+    stamped
+}
+
+fn tell(state: &mut State, news: CueNews) {
+    if state.news.len() >= WINDOW_MAX {
+        state.news.pop_front();
+        state.first += 1;
+    }
+    state.news.push_back(news);
+}
+
+/// One reader's place among the cues: first those open when it was made, then the news.
+#[derive(Debug)]
+pub struct CueCursor {
+    log: Arc<CueLog>,
+    head: watch::Receiver<u64>,
+    open: VecDeque<Arc<Cue>>,
+    next: u64,
+}
+
+impl CueCursor {
+    /// The next piece of news, if it is there already.
+    pub fn try_next(&mut self) -> Option<CueNews> {
+        if let Some(cue) = self.open.pop_front() {
+            return Some(CueNews::Opened(cue));
+        }
+        let state = self.log.lock();
+        self.head.mark_unchanged();
+        self.next = self.next.max(state.first);
+        let at = usize::try_from(self.next - state.first).ok()?;
+        let news = state.news.get(at).cloned()?;
+        self.next += 1;
+        Some(news)
+    }
+
+    /// The next piece of news; waits for it. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Ended`] when the broadcast is over and all news was read.
+    pub async fn next(&mut self) -> Result<CueNews, Ended> {
+        loop {
+            if let Some(news) = self.try_next() {
+                return Ok(news);
+            }
+            if self.log.lock().is_ended {
+                return Err(Ended);
+            }
+            self.head.changed().await.map_err(|_closed| Ended)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(id: &str, kind: CueKind) -> NewCue {
+        let payload = Bytes::from_static(b"{}");
+        NewCue {
+            id: id.into(),
+            class: "card".into(),
+            duration: None,
+            kind,
+            payload,
+        }
+    }
+
+    fn ids(cursor: &mut CueCursor) -> Vec<String> {
+        let mut out = Vec::new();
+        while let Some(news) = cursor.try_next() {
+            out.push(match news {
+                CueNews::Opened(cue) => cue.id.clone(),
+                CueNews::Closed { cue, .. } => format!("-{}", cue.id),
+            });
+        }
+        out
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_joiner_gets_open_listed_cues_and_no_old_news() {
+        let log = Arc::new(CueLog::new());
+        let now = Instant::now();
+        log.put(now, new("a", CueKind::Listed), MediaTime::ZERO)
+            .unwrap();
+        log.put(now, new("b", CueKind::Passing), MediaTime::ZERO)
+            .unwrap();
+        log.put(now, new("c", CueKind::Listed), MediaTime::ZERO)
+            .unwrap();
+        log.close("a", MediaTime::from_micros(5)).unwrap();
+        let mut late = log.cursor();
+        assert_eq!(ids(&mut late), ["c"]);
+        log.put(now, new("d", CueKind::Passing), MediaTime::ZERO)
+            .unwrap();
+        log.close("c", MediaTime::from_micros(9)).unwrap();
+        assert_eq!(ids(&mut late), ["d", "-c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beyond_the_rate_a_cue_is_refused_and_time_heals_it() {
+        let log = Arc::new(CueLog::new());
+        let now = Instant::now();
+        for n in 0..20 {
+            log.put(now, new(&format!("l{n}"), CueKind::Listed), MediaTime::ZERO)
+                .unwrap();
+        }
+        let over = log.put(now, new("x", CueKind::Listed), MediaTime::ZERO);
+        assert_eq!(over, Err(CueError::TooMany));
+        let later = now + Duration::from_secs(1);
+        assert!(
+            log.put(later, new("x", CueKind::Listed), MediaTime::ZERO)
+                .is_ok()
+        );
+        assert_eq!(
+            log.put(later, new("x", CueKind::Passing), MediaTime::ZERO),
+            Err(CueError::IdUsed)
+        );
+    }
+
+    #[test]
+    fn names_that_would_break_a_playlist_line_are_refused() {
+        for bad in ["", "a\"b", "a\nb", "ü", "a b", &"x".repeat(65)] {
+            assert!(!is_name(bad), "{bad:?}");
+        }
+        assert!(is_name("card-17"));
+    }
+}

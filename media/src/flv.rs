@@ -1,0 +1,1 @@
+//! RTMP payloads to samples.

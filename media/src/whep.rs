@@ -1,0 +1,1 @@
+//! WHEP: offer in, answer out, session to run.
