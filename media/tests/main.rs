@@ -1,0 +1,4 @@
+//! Behaviours of the media core, one file each, in virtual time.
+
+mod late_joiner;
+mod support;

@@ -1,0 +1,130 @@
+//! A synthetic show: pictures and sound with the stamps of an RTMP publisher.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lamplight_media::broadcast::{Broadcast, BroadcastKey, Broadcasts, Limits, Publisher};
+use lamplight_media::frame::{Codec, Kind, Sample, Shape, TrackInfo};
+use lamplight_media::time::SourceTime;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+/// `AVCDecoderConfigurationRecord` of a 640x360 baseline stream.
+const AVCC: &[u8] = &[
+    1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 15, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xbf, 0xe5,
+    0x84, 0, 0, 0x03, 0, 0x04, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
+];
+
+/// A publisher that writes a show frame by frame.
+pub(crate) struct Show {
+    /// Kept alive: a broadcast ends with its hub.
+    _hub: Arc<Broadcasts>,
+    publisher: Publisher,
+    /// Pictures between keyframes.
+    gop: i64,
+    pictures: i64,
+    sounds: i64,
+}
+
+impl Show {
+    /// A show of 30 pictures a second with a keyframe every `gop`, and AAC at 44.1 kHz.
+    pub(crate) fn start(gop: i64) -> Self {
+        let hub = Broadcasts::new(Limits::default());
+        let now = Instant::now();
+        let key = BroadcastKey::new("room_1");
+        let wall = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let mut publisher = hub.open(key, now, wall).expect("the hub is empty");
+        publisher
+            .set_track(now, picture_info())
+            .expect("the first picture track");
+        publisher
+            .set_track(now, sound_info())
+            .expect("the first sound track");
+        Self {
+            _hub: hub,
+            publisher,
+            gop,
+            pictures: 0,
+            sounds: 0,
+        }
+    }
+
+    pub(crate) fn broadcast(&self) -> Arc<Broadcast> {
+        Arc::clone(self.publisher.broadcast())
+    }
+
+    /// Lets the show run for a while of virtual time, in decode order.
+    pub(crate) async fn run(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            tokio::time::advance(Duration::from_micros(33_333)).await;
+            self.picture();
+            while self.sounds * 1_024 * 30 <= self.pictures * 44_100 {
+                self.sound();
+            }
+        }
+    }
+
+    fn picture(&mut self) {
+        let n = self.pictures;
+        self.pictures += 1;
+        let is_key = n % self.gop == 0;
+        let nal: &[u8] = if is_key {
+            &[0, 0, 0, 3, 0x65, 1, 2]
+        } else {
+            &[0, 0, 0, 3, 0x41, 1, 2]
+        };
+        let sample = Sample {
+            kind: Kind::Video,
+            dts: SourceTime::from_millis(n * 1_000 / 30),
+            composition: Duration::ZERO,
+            samples: 0,
+            is_key,
+            is_discardable: false,
+            payload: Bytes::from_static(nal),
+        };
+        self.publisher.write(Instant::now(), sample);
+    }
+
+    fn sound(&mut self) {
+        let n = self.sounds;
+        self.sounds += 1;
+        let sample = Sample {
+            kind: Kind::Audio,
+            dts: SourceTime::from_millis(n * 1_024 * 1_000 / 44_100),
+            composition: Duration::ZERO,
+            samples: 1_024,
+            is_key: true,
+            is_discardable: false,
+            payload: Bytes::from_static(&[0x21, 0x10, 0x04]),
+        };
+        self.publisher.write(Instant::now(), sample);
+    }
+}
+
+fn picture_info() -> TrackInfo {
+    TrackInfo {
+        codec: Codec::H264,
+        generation: 0,
+        shape: Shape::Video {
+            width: 640,
+            height: 360,
+        },
+        config: Bytes::from_static(AVCC),
+        reorder_frames: Some(0),
+    }
+}
+
+fn sound_info() -> TrackInfo {
+    TrackInfo {
+        codec: Codec::Aac,
+        generation: 0,
+        shape: Shape::Audio {
+            rate: 44_100,
+            channels: 2,
+        },
+        config: Bytes::from_static(&[0x12, 0x10]),
+        reorder_frames: None,
+    }
+}
