@@ -1,0 +1,68 @@
+/** The player element's state as the page's state. */
+import type { CardDetail, LamplightPlayer, PlayerState, StateDetail } from '@lamplight/player';
+import type { RefObject } from 'preact';
+import { useLayoutEffect, useState } from 'preact/hooks';
+import { type CardView, viewCard } from './card_view';
+
+/** A card as the page keeps it. */
+export interface ShownCard {
+  id: string;
+  view: CardView;
+  at: number;
+}
+
+const HISTORY_MAX = 30;
+
+/** Listens to one event of the player for as long as the page shows it. */
+function usePlayerEvent<K extends keyof HTMLElementEventMap>(
+  player: RefObject<LamplightPlayer | null>,
+  type: K,
+  listen: (event: HTMLElementEventMap[K]) => void,
+): void {
+  // Before the element's first event, which comes in the turn after it is put into the page.
+  useLayoutEffect(() => {
+    const element = player.current;
+    if (!element) return;
+    element.addEventListener(type, listen);
+    return () => element.removeEventListener(type, listen);
+  }, []);
+}
+
+export function usePlayerState(player: RefObject<LamplightPlayer | null>): StateDetail {
+  const [detail, setDetail] = useState<StateDetail>({
+    state: 'connecting' satisfies PlayerState,
+    previous: 'idle',
+    protocol: undefined,
+    reason: undefined,
+    room_state: undefined,
+    starts_at: undefined,
+  });
+  usePlayerEvent(player, 'lamplight-state', (event) => setDetail(event.detail));
+  return detail;
+}
+
+export function useSound(player: RefObject<LamplightPlayer | null>): { muted: boolean; volume: number } {
+  const [sound, setSound] = useState({ muted: true, volume: 1 });
+  usePlayerEvent(player, 'lamplight-sound', (event) => setSound(event.detail));
+  return sound;
+}
+
+/** The card in force and those before it, newest first. */
+export function useCards(player: RefObject<LamplightPlayer | null>) {
+  const [current, setCurrent] = useState<ShownCard>();
+  const [history, setHistory] = useState<ShownCard[]>([]);
+  const take = ({ id, card }: CardDetail) => {
+    const view = card && viewCard(card);
+    if (!view) return;
+    const shown = { id, view, at: Date.now() };
+    setCurrent(shown);
+    setHistory((before) => [shown, ...before.filter((it) => it.id !== id)].slice(0, HISTORY_MAX));
+  };
+  // The event is fired inside the frame callback; rendering follows in the same turn of the
+  // browser, before that frame is painted.
+  usePlayerEvent(player, 'lamplight-card', (event) => take(event.detail));
+  usePlayerEvent(player, 'lamplight-cue-end', (event) => {
+    setCurrent((now) => (now?.id === event.detail.id ? undefined : now));
+  });
+  return { current, history, dismiss: () => setCurrent(undefined) };
+}
