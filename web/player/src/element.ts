@@ -65,6 +65,8 @@ export class LamplightPlayer extends HTMLElement {
   #connectSoon = false;
   #frameCallback: number | undefined;
   #frame: { meta: VideoFrameCallbackMetadata; at: FramePosition } | undefined;
+  /** Counts calls of `connect`, so that an answer to an earlier one is known as such. */
+  #attempt = 0;
   #connectedAt = 0;
   #sessionAt = 0;
   #progressAt = 0;
@@ -146,6 +148,7 @@ export class LamplightPlayer extends HTMLElement {
     this.#stop();
     const can = { whep: canWhep(), hls: canHls(this.video) };
     this.#plan = new Plan(this.mode, can);
+    this.#attempt += 1;
     this.#connectedAt = performance.now();
     this.#firstFrameMs = undefined;
     this.#hadMedia = false;
@@ -429,9 +432,9 @@ export class LamplightPlayer extends HTMLElement {
   /** The room is not on air: says so, and asks again until it is or never will be. */
   async #askAndWait(waitMs: number, reason: string): Promise<void> {
     const { room } = this;
-    const started = this.#connectedAt;
+    const attempt = this.#attempt;
     const word = await askRoom(this.getAttribute('base') ?? '', room, this.#observe);
-    if (!this.isConnected || this.#session || started !== this.#connectedAt) return;
+    if (!this.isConnected || this.#session || attempt !== this.#attempt) return;
     clearTimeout(this.#retry);
     switch (word.kind) {
       case 'unknown':
@@ -441,6 +444,7 @@ export class LamplightPlayer extends HTMLElement {
       case 'live': {
         const protocol = this.#plan.first();
         if (!protocol) return this.#tell('unplayable', { reason });
+        if (this.#firstFrameMs === undefined) this.#connectedAt = performance.now();
         // Live by the room and not yet by the media: the carrier's own wait, then once more.
         if (waitMs === 0) return this.#open(protocol);
         this.#tell(this.#hadMedia ? 'reconnecting' : 'connecting', { reason });

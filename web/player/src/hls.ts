@@ -21,6 +21,10 @@ import type { FramePosition } from './timeline';
 
 /** The server holds a playlist up to three target durations (12 s) before it gives up. */
 const HELD_MS_MAX = 15_000;
+/** A stall moves the target this far back, in all at most as far as PART-HOLD-BACK again. */
+const STALL_STEP_S = 0.5;
+/** Waits while the first parts come are no stalls. */
+const STARTING_MS = 5_000;
 /** This far behind its target a player jumps forward instead of running 5 % faster. */
 const BEHIND_S_MAX = 6;
 
@@ -44,10 +48,14 @@ const CONFIG: Partial<HlsConfig> = {
   maxBufferLength: 12,
   maxMaxBufferLength: 20,
   maxLiveSyncPlaybackRate: 1.05,
-  // The target stays at PART-HOLD-BACK; each stall may move it by half a part, no more.
-  liveSyncOnStallIncrease: 0.25,
+  // The target is PART-HOLD-BACK; what a stall does to it is decided here, not by hls.js.
+  liveSyncOnStallIncrease: 0,
   // Remuxing is a copy for CMAF, and a worker from a blob would need a wider CSP.
   enableWorker: false,
+  // Cues are read from the events; text tracks of them would only be a second copy.
+  enableEmsgMetadataCues: false,
+  enableID3MetadataCues: false,
+  enableDateRangeMetadataCues: false,
   enableWebVTT: false,
   enableIMSC1: false,
   enableCEA708Captions: false,
@@ -73,6 +81,8 @@ export class HlsSession implements Session {
   #hls: Hls | undefined;
   #isClosed = false;
   #mediaErrors = 0;
+  #openedAt = 0;
+  #stalls = 0;
   #codecs: string | undefined;
   #onEnded = () => this.#context.events.ended();
 
@@ -144,6 +154,7 @@ export class HlsSession implements Session {
   #open(hls: Hls, Events: typeof import('hls.js').Events): void {
     const { video, base, room } = this.#context;
     this.#hls = hls;
+    this.#openedAt = performance.now();
     video.srcObject = null;
     hls.on(Events.ERROR, (_, error) => this.#onError(error));
     hls.on(Events.MANIFEST_PARSED, () => void play(video, this.#context.events));
@@ -196,7 +207,9 @@ export class HlsSession implements Session {
   }
 
   #onError(error: ErrorData): void {
-    if (!error.fatal || this.#isClosed) return;
+    if (this.#isClosed) return;
+    if (error.details === 'bufferStalledError') this.#onStall();
+    if (!error.fatal) return;
     const status = error.response?.code ?? 0;
     if (error.type === 'mediaError' && this.#mediaErrors < 1) {
       this.#mediaErrors += 1;
@@ -204,6 +217,15 @@ export class HlsSession implements Session {
       return;
     }
     this.#fail(failureOf(error.type, error.details, status));
+  }
+
+  /** A network that stalls at this distance will stall again: a little more of it, up to twice. */
+  #onStall(): void {
+    const hls = this.#hls;
+    const holdBack = hls?.latestLevelDetails?.partHoldBack;
+    if (!hls || !holdBack || performance.now() - this.#openedAt < STARTING_MS) return;
+    this.#stalls += 1;
+    hls.targetLatency = holdBack + Math.min(this.#stalls * STALL_STEP_S, holdBack);
   }
 
   #fail(failure: Failure): void {

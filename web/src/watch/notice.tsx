@@ -98,7 +98,8 @@ function Waiting({ detail }: { detail: StateDetail }) {
       <p>
         {isBack
           ? 'The host lost the connection.'
-          : `${whenStarts(detail.starts_at, detail.room_state ?? '')}.`}{' '}
+          : `${whenStarts(detail.starts_at, detail.room_state ?? '')}.`}
+        <br />
         This page starts by itself.
       </p>
     </Panel>

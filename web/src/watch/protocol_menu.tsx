@@ -17,33 +17,28 @@ interface ProtocolMenuProps {
 
 export function ProtocolMenu({ mode, protocol, choose }: ProtocolMenuProps) {
   return (
-    <section class="panel protocol-menu" aria-label="Playback">
-      <header>
-        <h2>Playback</h2>
-      </header>
-      <div role="radiogroup" aria-label="Protocol">
-        {CHOICES.map((choice) => (
-          <button
-            key={choice.mode}
-            type="button"
-            role="radio"
-            aria-checked={choice.mode === mode}
-            class="choice"
-            onClick={() => choose(choice.mode)}
-          >
-            <span class="choice-words">
-              <span>
-                {choice.name}
-                {choice.mode === 'auto' && mode === 'auto' && protocol && (
-                  <em>{protocol === 'whep' ? 'Real time' : 'LL-HLS'}</em>
-                )}
-              </span>
-              <small>{choice.note}</small>
+    <div role="radiogroup" aria-label="Protocol">
+      {CHOICES.map((choice) => (
+        <button
+          key={choice.mode}
+          type="button"
+          role="radio"
+          aria-checked={choice.mode === mode}
+          class="choice"
+          onClick={() => choose(choice.mode)}
+        >
+          <span class="choice-words">
+            <span>
+              {choice.name}
+              {choice.mode === 'auto' && mode === 'auto' && protocol && (
+                <em>{protocol === 'whep' ? 'Real time' : 'LL-HLS'}</em>
+              )}
             </span>
-            {choice.mode === mode && <CheckIcon />}
-          </button>
-        ))}
-      </div>
-    </section>
+            <small>{choice.note}</small>
+          </span>
+          {choice.mode === mode && <CheckIcon />}
+        </button>
+      ))}
+    </div>
   );
 }

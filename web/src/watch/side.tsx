@@ -1,37 +1,48 @@
-/** Beside the picture: whose show it is, and what has been shown in it so far. */
+/** Around the picture: whose show it is, and what has been shown in it so far. */
 import type { Room } from '../api/rooms';
 import { Avatar } from '../ui/brand';
 import { CardPrice, CardTile } from './card_overlay';
 import type { ShownCard } from './use_player';
 
-export function Side({ room, cards }: { room: Room | undefined; cards: ShownCard[] }) {
+/** Under the picture on wide screens: the show's title and its host. */
+export function About({ room }: { room: Room | undefined }) {
   return (
-    <aside class="side" aria-label="About this show">
-      <header class="side-head">
-        <h1>{room?.title ?? 'Live show'}</h1>
-        {room?.creator && (
-          <p class="side-by">
-            <Avatar name={room.creator.name} />
-            <span>
-              <b>{room.creator.name}</b>
-              {room.creator.handle && <small>@{room.creator.handle}</small>}
-            </span>
-          </p>
-        )}
-      </header>
-      <h2 class="side-title" id="shown">
-        Shown in this show
-      </h2>
-      <CardList cards={cards} />
+    <header class="about">
+      <h1>{room?.title ?? 'Live show'}</h1>
+      {room?.creator && (
+        <p class="about-by">
+          <Avatar name={room.creator.name} />
+          <span>
+            <b>{room.creator.name}</b>
+            {room.creator.handle && <small>@{room.creator.handle}</small>}
+          </span>
+        </p>
+      )}
+    </header>
+  );
+}
+
+interface CardListProps {
+  cards: ShownCard[];
+  isOver: boolean;
+}
+
+export function Side({ cards, isOver }: CardListProps) {
+  return (
+    <aside class="side" aria-labelledby="shown">
+      <h2 id="shown">Shown in this show</h2>
+      <CardList cards={cards} isOver={isOver} />
     </aside>
   );
 }
 
-export function CardList({ cards }: { cards: ShownCard[] }) {
+export function CardList({ cards, isOver }: CardListProps) {
   if (cards.length === 0) {
     return (
       <p class="side-empty">
-        Items appear here the moment the host shows them, on the very same frame.
+        {isOver
+          ? 'Nothing was shown while you were here.'
+          : 'Items appear here the moment the host shows them.'}
       </p>
     );
   }

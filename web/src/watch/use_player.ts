@@ -47,16 +47,24 @@ export function useSound(player: RefObject<LamplightPlayer | null>): { muted: bo
   return sound;
 }
 
+/** The newest first; an item shown again moves up instead of being listed twice. */
+export function withShown(before: ShownCard[], shown: ShownCard): ShownCard[] {
+  const others = before.filter((it) => it.id !== shown.id && it.view.title !== shown.view.title);
+  return [shown, ...others].slice(0, HISTORY_MAX);
+}
+
 /** The card in force and those before it, newest first. */
 export function useCards(player: RefObject<LamplightPlayer | null>) {
   const [current, setCurrent] = useState<ShownCard>();
   const [history, setHistory] = useState<ShownCard[]>([]);
-  const take = ({ id, card }: CardDetail) => {
+  const take = ({ id, card, is_late }: CardDetail) => {
     const view = card && viewCard(card);
     if (!view) return;
-    const shown = { id, view, at: Date.now() };
+    // A viewer who has just joined hears of cards that others saw long before.
+    const at = is_late && card.issued_us > 0 ? card.issued_us / 1000 : Date.now();
+    const shown = { id, view, at };
     setCurrent(shown);
-    setHistory((before) => [shown, ...before.filter((it) => it.id !== id)].slice(0, HISTORY_MAX));
+    setHistory((before) => withShown(before, shown));
   };
   // The event is fired inside the frame callback; rendering follows in the same turn of the
   // browser, before that frame is painted.

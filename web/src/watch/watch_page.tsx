@@ -4,17 +4,24 @@ import type { LamplightPlayer, Mode } from '@lamplight/player';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { type Room, findRoom } from '../api/rooms';
 import { Avatar, Brand } from '../ui/brand';
-import { SoundOffIcon } from '../ui/icons';
+import { CloseIcon, SoundOffIcon } from '../ui/icons';
 import { Ambient } from './ambient';
 import { CardOverlay } from './card_overlay';
 import { Controls, type OpenPanel } from './controls';
 import { Notice, spokenState } from './notice';
+import { Panel } from './panel';
 import { ProtocolMenu } from './protocol_menu';
-import { CardList, Side } from './side';
-import { StatsPanel } from './stats_panel';
+import { About, CardList, Side } from './side';
+import { StatList } from './stat_list';
 import { useCards, usePlayerState, useSound } from './use_player';
 import { useIdle, useShape, useShortcuts } from './use_stage';
 import './watch.css';
+
+const PANEL_TITLES = {
+  stats: 'Stream details',
+  protocol: 'Playback',
+  cards: 'Shown in this show',
+};
 
 /** `?protocol=whep|hls` forces one; anything else leaves the choice to the player. */
 function modeOfQuery(query: URLSearchParams): Mode {
@@ -44,6 +51,7 @@ export function WatchPage({ room: id, query }: { room: string; query: URLSearchP
   const { current, history, dismiss } = useCards(player);
   const { state } = detail;
   const isOnAir = state === 'playing' || state === 'reconnecting' || state === 'paused';
+  const hasControls = isOnAir || state === 'blocked';
   const room = useRoom(id, isOnAir);
   const isIdle = useIdle(stage, state === 'playing' && open === undefined);
   const shape = useShape(player);
@@ -68,7 +76,7 @@ export function WatchPage({ room: id, query }: { room: string; query: URLSearchP
     setOpen(undefined);
   };
   return (
-    <div class="watch">
+    <div class="watch" data-state={state}>
       <header class="watch-head">
         <Brand />
       </header>
@@ -84,7 +92,12 @@ export function WatchPage({ room: id, query }: { room: string; query: URLSearchP
         <div class="shade" />
         <div class="top">
           <ShowPill room={room} />
-          {isOnAir && <span class="live-badge">Live</span>}
+          <span class="top-end">
+            {isOnAir && <span class="live-badge">Live</span>}
+            <a class="icon-button leave" href="/" aria-label="All live shows">
+              <CloseIcon />
+            </a>
+          </span>
         </div>
         <Notice
           detail={detail}
@@ -93,31 +106,31 @@ export function WatchPage({ room: id, query }: { room: string; query: URLSearchP
         />
         <div class="bottom">
           <CardOverlay card={isOnAir ? current : undefined} dismiss={dismiss} />
-          {isOnAir && sound.muted && (
+          {isOnAir && state !== 'paused' && sound.muted && (
             <button type="button" class="unmute" onClick={act.toggleSound}>
               <SoundOffIcon />
               Tap for sound
             </button>
           )}
-          <Controls state={state} sound={sound} open={open} cards={history.length} act={act} />
+          {hasControls && (
+            <Controls state={state} sound={sound} open={open} cards={history.length} act={act} />
+          )}
         </div>
-        {open === 'stats' && <StatsPanel player={player} close={act.close} />}
-        {open === 'protocol' && (
-          <ProtocolMenu mode={mode} protocol={detail.protocol} choose={choose} />
-        )}
-        {open === 'cards' && (
-          <section class="panel cards-panel" aria-label="Shown in this show">
-            <header>
-              <h2>Shown in this show</h2>
-            </header>
-            <CardList cards={history} />
-          </section>
+        {open && (
+          <Panel key={open} title={PANEL_TITLES[open]} close={act.close}>
+            {open === 'stats' && <StatList player={player} />}
+            {open === 'cards' && <CardList cards={history} isOver={state === 'ended'} />}
+            {open === 'protocol' && (
+              <ProtocolMenu mode={mode} protocol={detail.protocol} choose={choose} />
+            )}
+          </Panel>
         )}
         <p class="sr-only" role="status">
           {spokenState(detail)}
         </p>
       </main>
-      <Side room={room} cards={history} />
+      {state !== 'unknown' && <About room={room} />}
+      {state !== 'unknown' && <Side cards={history} isOver={state === 'ended'} />}
     </div>
   );
 }
