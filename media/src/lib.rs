@@ -1,13 +1,13 @@
 //! The live media core of Lamplight: RTMP in, WHEP and LL-HLS out, on one timeline.
 //!
 //! The path of a frame: a listener ([`rtmp`]) turns a publisher's bytes into
-//! [`frame::Sample`]s ([`flv`]); the [`broadcast::Publisher`] places each on T and appends it to the ring of
-//! its track; readers ([`whep`], [`hls`], [`transcode`]) each hold a [`broadcast::Cursor`] and
+//! [`frame::Sample`]s ([`flv`]); the [`broadcast::Publisher`] places each on T and appends it to
+//! the ring of its track; readers ([`whep`], [`hls`], [`transcode`]) each hold a [`broadcast::Cursor`] and
 //! send on what they find there.
 //!
 //! Invariants
 //! - The ring is the only queue between publisher and viewer; no viewer slows a publisher.
-//! - The crate spawns no task: it returns futures and the server runs them. Only codecs own threads.
+//! - The crate spawns no task: it returns futures, the server runs them. Only codecs own threads.
 //! - Clocks are arguments: state machines take `now`, drivers read tokio's `Instant`.
 //!
 //! Deliberately absent: users, rooms, prices, SQL, an HTTP framework.
@@ -21,11 +21,9 @@ pub mod frame;
 pub mod hls;
 pub mod pattern;
 pub mod request;
-
 pub mod rtmp;
 pub mod stats;
 pub mod time;
-
 pub mod transcode;
 pub mod webrtc;
 pub mod whep;

@@ -176,7 +176,7 @@ mod tests {
         }
 
         #[test]
-        fn nearest_ticks_of_a_sample_clock_come_back_to_the_same_sample(n in 0_i64..10_000_000_000) {
+        fn nearest_ticks_of_a_sample_clock_come_back_to_the_sample(n in 0_i64..10_000_000_000) {
             let t = MediaTime::from_ticks(n, 44_100);
             prop_assert_eq!(t.to_nearest_ticks(44_100), n);
         }

@@ -1,0 +1,167 @@
+//! Files: their length, their names, their first line, and the inner shape of a module.
+
+use super::tree::{File, Tree};
+use super::{Finding, arrows};
+
+const LINES_MAX: usize = 700;
+const COLUMNS_MAX: usize = 100;
+const WRITTEN: [&str; 8] = [".rs", ".ts", ".tsx", ".mjs", ".css", ".sh", ".sql", ".html"];
+const BANNED: [&str; 8] = [
+    "common", "helper", "helpers", "misc", "type", "types", "util", "utils",
+];
+/// A product module, from accounts upwards, has files of these names.
+const SHAPE: [&str; 7] = [
+    "mod", "model", "store", "service", "routes", "jobs", "tests",
+];
+/// What else a module holds, and why it is not one of the files above.
+const MORE: [(&str, &str, &str); 0] = [];
+/// The lowest row whose modules have the inner shape: below are the foundations.
+const FIRST_PRODUCT_ROW: usize = 5;
+const ENTRY_ROW: usize = 13;
+
+pub(super) fn files_are_short(tree: &Tree) -> Vec<Finding> {
+    let written = tree.files().iter().filter(|file| is_written(file));
+    written
+        .filter_map(|file| {
+            let lines = file.lines_without_tests();
+            let says = format!("{lines} lines without tests, {LINES_MAX} is the limit");
+            (lines > LINES_MAX).then(|| Finding::new(&file.path, LINES_MAX + 1, says))
+        })
+        .collect()
+}
+
+fn is_written(file: &File) -> bool {
+    WRITTEN.iter().any(|ending| file.path.ends_with(ending))
+}
+
+pub(super) fn files_are_named_for_the_field(tree: &Tree) -> Vec<Finding> {
+    let written = tree.files().iter().filter(|file| is_written(file));
+    written
+        .filter_map(|file| {
+            let folders = file.path.rsplit('/').skip(1);
+            let mut names = folders.chain(std::iter::once(file.stem()));
+            let bad = names.find(|name| BANNED.contains(name))?;
+            let says = format!("`{bad}` says nothing about what is inside: name it for that");
+            Some(Finding::new(&file.path, 1, says))
+        })
+        .collect()
+}
+
+pub(super) fn modules_have_one_shape(tree: &Tree) -> Vec<Finding> {
+    let rust = tree.under("src/").filter(|file| file.is_rust());
+    rust.filter_map(|file| {
+        let module = arrows::module(&file.path)?;
+        let row = arrows::row(module)?;
+        let inside = file
+            .path
+            .strip_prefix("src/")?
+            .strip_prefix(module)?
+            .strip_prefix('/')?;
+        let inner = inside.strip_suffix(".rs")?;
+        // Tests that outgrow their file become a folder of that name.
+        let first = inner.split('/').next()?;
+        let is_known = SHAPE.contains(&inner)
+            || first == "tests"
+            || MORE
+                .iter()
+                .any(|&(of, name, _)| of == module && name == first);
+        let has_shape = (FIRST_PRODUCT_ROW..ENTRY_ROW).contains(&row);
+        let says =
+            format!("`{inner}` is none of {SHAPE:?}; put it in one, or name it in tidy's list");
+        (has_shape && !is_known).then(|| Finding::new(&file.path, 1, says))
+    })
+    .collect()
+}
+
+pub(super) fn files_say_what_they_are_for(tree: &Tree) -> Vec<Finding> {
+    tree.rust()
+        .filter(|file| !file.text.starts_with("//!"))
+        .map(|file| {
+            Finding::new(
+                &file.path,
+                1,
+                "the first line is not `//!`: say what it is for",
+            )
+        })
+        .collect()
+}
+
+pub(super) fn lines_fit(tree: &Tree) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for file in tree.rust() {
+        for (index, line) in file.text.lines().enumerate() {
+            let columns = line.chars().count();
+            if columns > COLUMNS_MAX {
+                let says = format!("{columns} columns, {COLUMNS_MAX} is the limit");
+                found.push(Finding::new(&file.path, index + 1, says));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flagged(rule: fn(&Tree) -> Vec<Finding>, files: &[(&str, &str)]) -> Vec<String> {
+        let found = rule(&Tree::of(files));
+        found.into_iter().map(|it| it.path).collect()
+    }
+
+    #[test]
+    fn a_long_file_is_flagged_and_its_tests_do_not_count() {
+        let long = "\n".repeat(LINES_MAX + 1);
+        let tests = "    fn t() {}\n".repeat(LINES_MAX);
+        let tested = format!("fn a() {{}}\n#[cfg(test)]\nmod tests {{\n{tests}}}\n");
+        let files = [
+            ("src/a.rs", long.as_str()),
+            ("src/b.rs", &tested),
+            ("x.ts", &long),
+        ];
+        assert_eq!(flagged(files_are_short, &files), ["src/a.rs", "x.ts"]);
+    }
+
+    #[test]
+    fn a_name_that_says_nothing_is_flagged() {
+        let files = [
+            ("src/http/utils.rs", ""),
+            ("web/src/helpers/money.ts", ""),
+            ("src/http/page.rs", ""),
+        ];
+        let expected = ["src/http/utils.rs", "web/src/helpers/money.ts"];
+        assert_eq!(flagged(files_are_named_for_the_field, &files), expected);
+    }
+
+    #[test]
+    fn a_file_outside_the_shape_of_a_product_module_is_flagged() {
+        let files = [
+            ("src/rooms/store.rs", ""),
+            ("src/rooms/sql.rs", ""),
+            ("src/rooms/tests/cards.rs", ""),
+            ("src/events/outbox.rs", ""),
+            ("src/serve/demo.rs", ""),
+        ];
+        assert_eq!(
+            flagged(modules_have_one_shape, &files),
+            ["src/rooms/sql.rs"]
+        );
+    }
+
+    #[test]
+    fn a_file_without_a_header_is_flagged() {
+        let files = [
+            ("src/a.rs", "use std::fmt;\n"),
+            ("src/b.rs", "//! What b is.\n"),
+        ];
+        assert_eq!(flagged(files_say_what_they_are_for, &files), ["src/a.rs"]);
+    }
+
+    #[test]
+    fn a_wide_line_is_flagged_by_characters_not_bytes() {
+        let wide = "x".repeat(COLUMNS_MAX + 1);
+        let full = "é".repeat(COLUMNS_MAX);
+        let files = [("src/a.rs", wide.as_str()), ("src/b.rs", &full)];
+        assert_eq!(flagged(lines_fit, &files), ["src/a.rs"]);
+    }
+}
