@@ -129,12 +129,16 @@ export class LamplightPlayer extends HTMLElement {
   connectedCallback(): void {
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
     document.addEventListener('visibilitychange', this.#onVisibility);
+    addEventListener('pagehide', this.#onLeave);
+    addEventListener('pageshow', this.#onReturn);
     this.#reconnectSoon();
   }
 
   disconnectedCallback(): void {
     clearInterval(this.#ticker);
     document.removeEventListener('visibilitychange', this.#onVisibility);
+    removeEventListener('pagehide', this.#onLeave);
+    removeEventListener('pageshow', this.#onReturn);
     this.#stop();
     this.#tell('idle');
   }
@@ -188,6 +192,7 @@ export class LamplightPlayer extends HTMLElement {
     const stood = this.#state === 'paused' || this.#state === 'blocked';
     if (stood) {
       session.goLive();
+      this.#meter.skip();
       this.#resetProgress();
       this.#tell(this.#hadMedia ? 'reconnecting' : 'connecting');
     }
@@ -251,7 +256,6 @@ export class LamplightPlayer extends HTMLElement {
     this.#sessions += 1;
     this.#sessionAt = performance.now();
     this.#frame = undefined;
-    this.#meter.skip();
     this.#resetProgress();
     this.#listen();
     void session.start();
@@ -395,6 +399,13 @@ export class LamplightPlayer extends HTMLElement {
     this.#progressAt = performance.now();
   };
 
+  #onLeave = (): void => this.#stop();
+
+  /** A page that comes back whole from the browser's cache has no session any more. */
+  #onReturn = (event: PageTransitionEvent): void => {
+    if (event.persisted) this.connect();
+  };
+
   async #onFailed(failure: Failure): Promise<void> {
     const session = this.#session;
     if (!session) return;
@@ -454,6 +465,9 @@ export class LamplightPlayer extends HTMLElement {
         if (this.#state !== 'waiting') this.#tell('reconnecting', { reason });
         break;
       case 'not_live':
+        // What comes next is another broadcast, with its own T.
+        this.#timeline = new CueTimeline();
+        this.#meter.skip();
         this.#tell('waiting', { reason, room_state: word.state, starts_at: word.startsAt });
     }
     this.#retry = setTimeout(

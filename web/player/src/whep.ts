@@ -20,6 +20,8 @@ import type { FramePosition } from './timeline';
 const ANSWER_MS_MAX = 10_000;
 /** The browser needs this long to be sure that a path is dead; media stops showing it earlier. */
 const DISCONNECTED_MS_MAX = 4_000;
+/** A closed channel with no picture for this long means that the server has gone. */
+const CHANNEL_GRACE_MS = 1_000;
 
 /** Whether this browser can play WHEP at all. */
 export function canWhep(): boolean {
@@ -65,6 +67,7 @@ export class WhepSession implements Session {
   #audioClock: RtpPair | undefined;
   #wall: { tUs: number; ms: number } | undefined;
   #shownT: number | undefined;
+  #shownAt = 0;
   #disconnectedTimer: ReturnType<typeof setTimeout> | undefined;
   #bytes: { at: number; count: number } | undefined;
   #numbers: SessionNumbers = {};
@@ -158,6 +161,14 @@ export class WhepSession implements Session {
       const message = typeof data === 'string' ? readMessage(data) : undefined;
       if (message && !this.#isClosed) this.#receive(message);
     };
+    channel.onclose = () => {
+      // A server that goes away closes its channels at once; the path is given up much later.
+      const closedAt = performance.now();
+      setTimeout(() => {
+        const isGone = this.#shownAt < closedAt + CHANNEL_GRACE_MS / 2;
+        if (isGone) this.#fail({ kind: 'network', detail: 'the server closed the session' });
+      }, CHANNEL_GRACE_MS);
+    };
   }
 
   async #post(sdp: string): Promise<string> {
@@ -228,6 +239,7 @@ export class WhepSession implements Session {
 
   #noteShown(tUs: number | undefined): void {
     this.#shownT = tUs;
+    this.#shownAt = performance.now();
   }
 
   #latency(): SessionNumbers {

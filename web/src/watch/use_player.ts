@@ -72,5 +72,9 @@ export function useCards(player: RefObject<LamplightPlayer | null>) {
   usePlayerEvent(player, 'lamplight-cue-end', (event) => {
     setCurrent((now) => (now?.id === event.detail.id ? undefined : now));
   });
+  usePlayerEvent(player, 'lamplight-state', ({ detail: { state } }) => {
+    // The next broadcast begins with no card but its own.
+    if (state === 'waiting' || state === 'ended') setCurrent(undefined);
+  });
   return { current, history, dismiss: () => setCurrent(undefined) };
 }
