@@ -1,0 +1,290 @@
+//! Configuration: defaults, then a file, then the environment, then arguments.
+//!
+//! Invariants
+//! - A key nobody reads and a value nobody can use stop the start, one line each, all at once.
+//! - `config/default.toml` holds exactly the keys read here.
+//!
+//! Not here: reading again while running.
+
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+
+use self::reader::Reader;
+
+const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub http: Http,
+    pub rtmp: Rtmp,
+    pub webrtc: Webrtc,
+    pub hls: Hls,
+    pub convert: Convert,
+    pub publish: Publish,
+    pub limits: Limits,
+    pub db: Db,
+    pub log: Log,
+    pub shutdown: Shutdown,
+}
+
+#[derive(Clone, Debug)]
+pub struct Http {
+    pub listen: SocketAddr,
+    pub admin_listen: SocketAddr,
+    pub cors_origins: Vec<String>,
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Rtmp {
+    pub listen: SocketAddr,
+}
+
+#[derive(Clone, Debug)]
+pub struct Webrtc {
+    pub udp: SocketAddr,
+    pub public_addrs: Vec<IpAddr>,
+    pub public_port: u16,
+    pub payload_bytes_max: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Hls {
+    pub target_duration: Duration,
+    pub segment_target: Duration,
+    pub part_target: Duration,
+    pub window: Duration,
+    pub gap_after: Duration,
+    pub sessions: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Convert {
+    pub encoder: String,
+    pub encoder_fallback: String,
+    pub gop: Duration,
+    pub linger: Duration,
+    pub clean_height_max: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Publish {
+    pub bitrate_bps_max: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub broadcasts_max: usize,
+    pub room_viewers_max: usize,
+    pub whep_max: usize,
+}
+
+#[derive(Clone)]
+pub struct Db {
+    /// May hold a password: never logged.
+    pub url: String,
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db").finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    pub drain: Duration,
+}
+
+/// Where values come from besides the defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// Whether `LAMPLIGHT_*` variables count.
+    pub environment: bool,
+    /// `section.key=value`, the last one wins.
+    pub settings: Vec<String>,
+}
+
+/// All that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", lines.join("\n"))]
+pub struct ConfigError {
+    /// One sentence each: key, value, where it was set, what is allowed.
+    pub lines: Vec<String>,
+}
+
+impl Config {
+    /// Reads all sources and checks every value.
+    ///
+    /// # Errors
+    /// [`ConfigError`] lists everything that must be changed.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        let mut lines = Vec::new();
+        if let Some(path) = &sources.file {
+            if !path.is_file() {
+                lines.push(format!("config file {} cannot be read", path.display()));
+            }
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        if sources.environment {
+            figment = figment.merge(environment());
+        }
+        for setting in &sources.settings {
+            let Some((key, value)) = setting.split_once('=') else {
+                lines.push(format!("--set {setting}: write it as SECTION.KEY=VALUE"));
+                continue;
+            };
+            let Ok(value) = value.parse::<figment::value::Value>();
+            figment = figment.merge((key.trim(), value));
+        }
+        let mut reader = Reader::new(figment, lines);
+        let config = Self::read(&mut reader);
+        config.check_together(&mut reader);
+        reader.finish()?;
+        Ok(config)
+    }
+
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            data_dir: PathBuf::from(reader.text("data_dir", "a path")),
+            http: Http::read(reader),
+            rtmp: Rtmp {
+                listen: reader.value("rtmp.listen", ADDRESS),
+            },
+            webrtc: Webrtc::read(reader),
+            hls: Hls::read(reader),
+            convert: Convert::read(reader),
+            publish: Publish {
+                bitrate_bps_max: reader.number("publish.bitrate_bps_max", 100_000..=500_000_000),
+            },
+            limits: Limits {
+                broadcasts_max: reader.count("limits.broadcasts_max", 1..=10_000),
+                room_viewers_max: reader.count("limits.room_viewers_max", 1..=1_000_000),
+                whep_max: reader.count("limits.whep_max", 1..=100_000),
+            },
+            db: Db {
+                url: reader.value("db.url", "a URL, or \"\" for SQLite in data_dir"),
+            },
+            log: Log {
+                level: reader.text("log.level", "error, warn, info, debug, trace or a filter"),
+                format: reader.value("log.format", "text or json"),
+            },
+            shutdown: Shutdown {
+                drain: reader.seconds("shutdown.drain_s", 0..=12),
+            },
+        }
+    }
+
+    /// Rules over several keys.
+    fn check_together(&self, reader: &mut Reader) {
+        let hls = &self.hls;
+        let whole_parts = hls.part_target.as_millis();
+        if whole_parts > 0 && hls.segment_target.as_millis() % whole_parts != 0 {
+            reader.refuse(
+                "hls.segment_ms_target",
+                "a whole number of hls.part_ms_target",
+            );
+        }
+        if hls.segment_target > hls.target_duration {
+            reader.refuse("hls.segment_ms_target", "at most hls.target_duration_s");
+        }
+        if hls.window < hls.target_duration * 6 {
+            reader.refuse("hls.window_s", "at least 6 times hls.target_duration_s");
+        }
+        let has_scheme = ["sqlite://", "postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| self.db.url.starts_with(scheme));
+        if !self.db.url.is_empty() && !has_scheme {
+            reader.refuse("db.url", "a URL that starts with postgres:// or sqlite://");
+        }
+        let level = tracing_subscriber::EnvFilter::builder().parse(&self.log.level);
+        if level.is_err() {
+            reader.refuse("log.level", "error, warn, info, debug, trace or a filter");
+        }
+    }
+}
+
+const ADDRESS: &str = "an address and port, for example 0.0.0.0:8080 or [::]:8080";
+const ADDRESSES: &str = "a list of IP addresses, for example [\"203.0.113.7\"]";
+
+impl Http {
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            listen: reader.value("http.listen", ADDRESS),
+            admin_listen: reader.value("http.admin_listen", ADDRESS),
+            cors_origins: reader.origins("http.cors_origins"),
+            trusted_proxies: reader.value("http.trusted_proxies", ADDRESSES),
+        }
+    }
+}
+
+impl Webrtc {
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            udp: reader.value("webrtc.udp", ADDRESS),
+            public_addrs: reader.value("webrtc.public_addrs", ADDRESSES),
+            public_port: reader.value("webrtc.public_port", "a port, 0 to 65535"),
+            payload_bytes_max: reader.count("webrtc.payload_bytes_max", 500..=1_200),
+        }
+    }
+}
+
+impl Hls {
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            target_duration: reader.seconds("hls.target_duration_s", 1..=10),
+            segment_target: reader.millis("hls.segment_ms_target", 200..=10_000),
+            part_target: reader.millis("hls.part_ms_target", 200..=1_000),
+            window: reader.seconds("hls.window_s", 6..=120),
+            gap_after: reader.millis("hls.gap_after_ms", 500..=10_000),
+            sessions: reader.value("hls.sessions", "true or false"),
+        }
+    }
+}
+
+impl Convert {
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            encoder: reader.text("convert.encoder", "the name of an FFmpeg encoder"),
+            encoder_fallback: reader
+                .text("convert.encoder_fallback", "the name of an FFmpeg encoder"),
+            gop: reader.millis("convert.gop_ms", 500..=10_000),
+            linger: reader.seconds("convert.linger_s", 0..=600),
+            clean_height_max: reader.number("convert.clean_height_max", 144..=4_320),
+        }
+    }
+}
+
+/// `LAMPLIGHT_SECTION__KEY`; those of the test harness are not settings.
+fn environment() -> Env {
+    Env::prefixed("LAMPLIGHT_")
+        .filter(|key| !key.starts_with("TEST_"))
+        .split("__")
+}

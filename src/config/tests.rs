@@ -1,0 +1,106 @@
+//! What the configuration takes and what it says about the rest.
+
+use std::path::PathBuf;
+
+use super::*;
+
+fn with(settings: &[&str]) -> Result<Config, ConfigError> {
+    Config::load(&Sources {
+        settings: settings.iter().map(|s| (*s).into()).collect(),
+        ..Sources::default()
+    })
+}
+
+fn lines_of(settings: &[&str]) -> String {
+    with(settings).unwrap_err().to_string()
+}
+
+#[test]
+fn the_default_file_holds_exactly_the_keys_that_are_read() {
+    let mut reader = Reader::new(Figment::from(Toml::string(DEFAULTS)), Vec::new());
+    Config::read(&mut reader);
+    let read: Vec<_> = reader.keys_read().iter().map(ToString::to_string).collect();
+    let set: Vec<_> = reader.keys_set().into_iter().collect();
+    assert_eq!(read, set);
+}
+
+#[test]
+fn the_defaults_are_good_and_every_key_has_a_comment_above_it() {
+    with(&[]).unwrap();
+    let lines: Vec<_> = DEFAULTS.lines().collect();
+    for pair in lines.windows(2) {
+        let is_key = pair[1].contains(" = ") && !pair[1].starts_with('#');
+        assert!(!is_key || pair[0].starts_with('#'), "{}", pair[1]);
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    insta::assert_snapshot!(lines_of(&[
+        "http.listen=nowhere",
+        "http.lisen=0.0.0.0:80",
+        "http.cors_origins=[shop.example/x]",
+        "webrtc.public_addrs=[media.example]",
+        "webrtc.public_port=70000",
+        "hls.part_ms_target=100",
+        "hls.window_s=20",
+        "limits.whep_max=many",
+        "log.format=xml",
+        "db.url=mysql://app:secret@db/live",
+        "color=blue",
+        "nonsense",
+    ]));
+}
+
+#[test]
+fn the_rules_over_several_keys_hold() {
+    let cases = [
+        ("hls.segment_ms_target=2200", "hls.segment_ms_target"),
+        ("hls.segment_ms_target=6000", "hls.segment_ms_target"),
+        ("hls.target_duration_s=7", "hls.window_s"),
+        ("log.level=lamplight=loud", "log.level"),
+        ("db.url=mysql://db/live", "db.url"),
+    ];
+    for (setting, key) in cases {
+        let error = with(&[setting]).unwrap_err();
+        assert_eq!(error.lines.len(), 1, "{error}");
+        assert!(error.lines[0].starts_with(key), "{error}");
+    }
+}
+
+#[test]
+fn a_later_source_wins_and_a_password_is_not_shown() {
+    let dir = std::env::temp_dir().join(format!("lamplight-config-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file: PathBuf = dir.join("some.toml");
+    std::fs::write(
+        &file,
+        "[rtmp]\nlisten = \"127.0.0.1:1\"\n[hls]\nwindow_s = 30\n",
+    )
+    .unwrap();
+    let sources = Sources {
+        file: Some(file.clone()),
+        environment: false,
+        settings: vec!["rtmp.listen=127.0.0.1:2".into()],
+    };
+    let config = Config::load(&sources).unwrap();
+    assert_eq!(config.rtmp.listen.port(), 2);
+    assert_eq!(config.hls.window, Duration::from_secs(30));
+
+    std::fs::write(&file, "[rtmp]\nlisten = 5\n").unwrap();
+    let sources = Sources {
+        file: Some(file.clone()),
+        ..Sources::default()
+    };
+    let error = Config::load(&sources).unwrap_err().to_string();
+    assert!(error.contains("some.toml"), "{error}");
+
+    std::fs::write(&file, "[rtmp\nlisten").unwrap();
+    assert_eq!(Config::load(&sources).unwrap_err().lines.len(), 1);
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(Config::load(&sources).unwrap_err().lines.len(), 1);
+
+    let shown = format!("{:?}", with(&["db.url=postgres://u:secret@h/d"]).unwrap());
+    assert!(!shown.contains("secret"), "{shown}");
+    assert!(!lines_of(&["db.url=mysql://u:secret@h/d"]).contains("secret"));
+}

@@ -1,0 +1,257 @@
+//! Records: SQLite beside the server by default, PostgreSQL by URL, one SQL text for both.
+//!
+//! Invariants
+//! - SQLite has exactly one writing connection; a [`Tx`] holds it from `BEGIN IMMEDIATE` on.
+//! - What is committed is on disk (`synchronous = FULL`, `synchronous_commit = on`).
+//! - A dropped [`Tx`] rolls back.
+//!
+//! Not here: any table. Stores of the modules own their SQL.
+
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{Any, AnyConnection, AnyPool, Executor, SqlSafeStr, Transaction};
+use tokio::sync::Notify;
+
+/// Readers beside the one writer of SQLite.
+const SQLITE_READERS_MAX: u32 = 4;
+const POSTGRES_WRITERS_MAX: u32 = 8;
+const POSTGRES_READERS_MAX: u32 = 8;
+/// How long a caller waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `(number, name, SQLite, PostgreSQL)`
+const MIGRATIONS: [(i64, &str, &str, &str); 1] = [(
+    1,
+    "init",
+    include_str!("../../migrations/sqlite/0001_init.sql"),
+    include_str!("../../migrations/postgres/0001_init.sql"),
+)];
+
+/// Which database is behind the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// Why the database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "db.url must start with sqlite:// or postgres://; empty means SQLite in the data directory"
+    )]
+    UnknownScheme,
+    #[error("the path of the database is not UTF-8: {0}")]
+    Path(String),
+    #[error("opening the database")]
+    Db(#[from] sqlx::Error),
+}
+
+/// A cheap handle on the database.
+#[derive(Clone, Debug)]
+pub struct Db {
+    engine: Engine,
+    writers: AnyPool,
+    readers: AnyPool,
+    news: Arc<Notify>,
+}
+
+impl Db {
+    /// Opens the database at `url`; the empty URL is SQLite in `data_dir`.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the URL is of no kind we know, or nothing answers there.
+    pub async fn open(url: &str, data_dir: &Path) -> Result<Self, OpenError> {
+        sqlx::any::install_default_drivers();
+        if url.is_empty() {
+            let url = sqlite_url(&data_dir.join("lamplight.db"))?;
+            return Self::open_sqlite(&url).await;
+        }
+        match url.split_once("://").map(|(scheme, _)| scheme) {
+            Some("sqlite") => Self::open_sqlite(url).await,
+            Some("postgres" | "postgresql") => Self::open_postgres(url).await,
+            _ => Err(OpenError::UnknownScheme),
+        }
+    }
+
+    async fn open_sqlite(url: &str) -> Result<Self, OpenError> {
+        let options = options(url)?;
+        let writers = pool(1)
+            .after_connect(|connection, _| {
+                let sql = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                           PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000;";
+                Box::pin(async move { connection.execute(sql).await.map(|_| ()) })
+            })
+            .connect_with(options.clone())
+            .await?;
+        let readers = pool(SQLITE_READERS_MAX)
+            .after_connect(|connection, _| {
+                let sql = "PRAGMA query_only = ON; PRAGMA busy_timeout = 5000;";
+                Box::pin(async move { connection.execute(sql).await.map(|_| ()) })
+            })
+            .connect_lazy_with(options);
+        Ok(Self::new(Engine::Sqlite, writers, readers))
+    }
+
+    async fn open_postgres(url: &str) -> Result<Self, OpenError> {
+        let options = options(url)?;
+        let writers = pool(POSTGRES_WRITERS_MAX)
+            .connect_with(options.clone())
+            .await?;
+        let readers = pool(POSTGRES_READERS_MAX).connect_lazy_with(options);
+        Ok(Self::new(Engine::Postgres, writers, readers))
+    }
+
+    fn new(engine: Engine, writers: AnyPool, readers: AnyPool) -> Self {
+        Self {
+            engine,
+            writers,
+            readers,
+            news: Arc::default(),
+        }
+    }
+
+    pub const fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// [`MigrateError`] when a migration fails or an applied one was edited.
+    pub async fn migrate(&self) -> Result<(), MigrateError> {
+        self.migrator().run(&self.writers).await
+    }
+
+    /// The numbers and names of all migrations of this binary.
+    pub fn migrations() -> impl Iterator<Item = (i64, &'static str)> {
+        MIGRATIONS
+            .iter()
+            .map(|(number, name, _, _)| (*number, *name))
+    }
+
+    fn migrator(&self) -> Migrator {
+        let migrations = MIGRATIONS
+            .iter()
+            .map(|(number, name, sqlite, postgres)| {
+                let sql = match self.engine {
+                    Engine::Sqlite => *sqlite,
+                    Engine::Postgres => *postgres,
+                };
+                let (name, sql) = ((*name).into(), sql.into_sql_str());
+                let runs_outside_tx = false;
+                Migration::new(*number, name, MigrationType::Simple, sql, runs_outside_tx)
+            })
+            .collect();
+        Migrator::with_migrations(migrations)
+    }
+
+    /// Begins a write transaction.
+    ///
+    /// # Errors
+    /// [`sqlx::Error::PoolTimedOut`] when no connection gets free in time.
+    pub async fn begin(&self) -> sqlx::Result<Tx> {
+        let inner = match self.engine {
+            Engine::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await?,
+            Engine::Postgres => self.writers.begin().await?,
+        };
+        Ok(Tx {
+            inner,
+            news: Arc::clone(&self.news),
+            has_news: false,
+        })
+    }
+
+    /// For reads outside a transaction.
+    pub const fn readers(&self) -> &AnyPool {
+        &self.readers
+    }
+
+    /// Notified after each commit of a [`Tx`] that was marked by [`Tx::tell_after_commit`].
+    pub fn news(&self) -> Arc<Notify> {
+        Arc::clone(&self.news)
+    }
+
+    /// Waits for running transactions and closes all connections.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}
+
+/// A write transaction. Nothing of it exists until [`Tx::commit`] returned.
+#[derive(Debug)]
+pub struct Tx {
+    inner: Transaction<'static, Any>,
+    news: Arc<Notify>,
+    has_news: bool,
+}
+
+impl Tx {
+    /// Wakes the relay once this transaction is committed.
+    pub fn tell_after_commit(&mut self) {
+        self.has_news = true;
+    }
+
+    /// # Errors
+    /// The database's error; whether the commit happened is then unknown.
+    pub async fn commit(self) -> sqlx::Result<()> {
+        self.inner.commit().await?;
+        if self.has_news {
+            self.news.notify_one();
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// The database's error; nothing of the transaction exists then either.
+    pub async fn rollback(self) -> sqlx::Result<()> {
+        self.inner.rollback().await
+    }
+}
+
+impl Deref for Tx {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        &self.inner
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.inner
+    }
+}
+
+fn pool(connections_max: u32) -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(cfg!(not(test)))
+}
+
+fn options(url: &str) -> Result<AnyConnectOptions, OpenError> {
+    Ok(AnyConnectOptions::from_str(url)?)
+}
+
+/// The path as a URL that creates the file when it is missing.
+fn sqlite_url(path: &Path) -> Result<String, OpenError> {
+    let bad_path = || OpenError::Path(path.display().to_string());
+    let absolute = std::path::absolute(path).map_err(|_io| bad_path())?;
+    let text = absolute.to_str().ok_or_else(bad_path)?;
+    let escaped: String = text
+        .chars()
+        .map(|c| match c {
+            ' ' | '%' | '?' | '#' => format!("%{:02X}", u32::from(c)),
+            _ => c.into(),
+        })
+        .collect();
+    Ok(format!("sqlite://{escaped}?mode=rwc"))
+}

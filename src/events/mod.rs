@@ -1,0 +1,119 @@
+//! Events: what happened, told once it is true.
+//!
+//! A use case appends an event to the outbox in the transaction of the change ([`append`]). The
+//! [`Relay`] moves it into the event log, numbers it per stream, and publishes it on the [`Bus`].
+//!
+//! Invariants
+//! - Every committed change has its event, and no event tells of a change that was rolled back.
+//! - `seq` has no gap per stream, `subject_seq` none per subject; a subject's n+1 is never
+//!   published before its n.
+//! - Delivery is at least once: a consumer ignores an id it has seen.
+//!
+//! Not here: webhooks, the event API, what viewers hear.
+
+mod bus;
+mod outbox;
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+pub use self::bus::Bus;
+pub(crate) use self::outbox::{Relay, append};
+use crate::clock::Timestamp;
+use crate::ids::{CreatorId, EventId};
+
+/// A kind of event, by its name on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    CreatorCreated,
+    RoomScheduled,
+    RoomLive,
+    RoomInterrupted,
+    RoomResumed,
+    RoomEnded,
+    RoomCancelled,
+}
+
+impl Kind {
+    const ALL: [Self; 7] = [
+        Self::CreatorCreated,
+        Self::RoomScheduled,
+        Self::RoomLive,
+        Self::RoomInterrupted,
+        Self::RoomResumed,
+        Self::RoomEnded,
+        Self::RoomCancelled,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreatorCreated => "creator.created",
+            Self::RoomScheduled => "room.scheduled",
+            Self::RoomLive => "room.live",
+            Self::RoomInterrupted => "room.interrupted",
+            Self::RoomResumed => "room.resumed",
+            Self::RoomEnded => "room.ended",
+            Self::RoomCancelled => "room.cancelled",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubjectKind {
+    Creator,
+    Room,
+}
+
+impl SubjectKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Creator => "creator",
+            Self::Room => "room",
+        }
+    }
+}
+
+/// A numbered sequence of events with one audience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Creator(CreatorId),
+    Platform,
+    Social,
+}
+
+impl Stream {
+    fn name(self) -> String {
+        match self {
+            Self::Creator(id) => format!("creator:{id}"),
+            Self::Platform => "platform".into(),
+            Self::Social => "social".into(),
+        }
+    }
+}
+
+/// An event before it has an id and numbers.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    pub kind: Kind,
+    pub subject_kind: SubjectKind,
+    pub subject_id: String,
+    pub streams: Vec<Stream>,
+    pub data: Value,
+}
+
+/// An event as the bus carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub id: EventId,
+    pub kind: Kind,
+    pub subject_id: String,
+    pub subject_seq: i64,
+    pub occurred_at: Timestamp,
+    pub data: Value,
+}

@@ -1,0 +1,177 @@
+//! What a handler takes from a request, each with our errors: JSON writes, paths, queries.
+
+use axum::RequestExt;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::BODY_BYTES_MAX;
+use super::error::{ApiError, Code};
+use super::request::RequestId;
+use crate::app::App;
+use crate::app::hex;
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// The body of a route that takes none.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoBody {}
+
+/// One write as the client made it: enough to recognise it when it comes again.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Method and route template.
+    pub(crate) route: String,
+    /// The path, for `instance`.
+    pub(crate) path: String,
+    pub(crate) request_id: String,
+    /// SHA-256 of method, path, query and body bytes.
+    pub(super) fingerprint: String,
+    pub(super) key: Option<String>,
+}
+
+/// A JSON write and how it was called.
+#[derive(Clone, Debug)]
+pub(crate) struct Write<T> {
+    pub(crate) body: T,
+    pub(crate) call: Call,
+}
+
+impl<T: DeserializeOwned> FromRequest<App> for Write<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(mut request: Request, app: &App) -> Result<Self, ApiError> {
+        let route: MatchedPath = request
+            .extract_parts()
+            .await
+            .map_err(|_unrouted| ApiError::not_found())?;
+        let RequestId(request_id) = request.extract_parts_with_state(app).await?;
+        let key = idempotency_key(&request)?;
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let has_json_type = has_json_type(&request);
+        let bytes = read_body(request).await?;
+        if !bytes.is_empty() && !has_json_type {
+            let detail = "send the body as Content-Type: application/json";
+            return Err(ApiError::new(Code::UnsupportedMediaType, detail));
+        }
+        let text = if bytes.is_empty() {
+            b"{}"
+        } else {
+            bytes.as_ref()
+        };
+        let body = parse_json(text)?;
+        let query = uri.query().unwrap_or_default();
+        let mut hash = Sha256::new();
+        for part in [method.as_str(), uri.path(), query] {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        hash.update(&bytes);
+        let call = Call {
+            route: format!("{method} {}", route.as_str()),
+            path: uri.path().into(),
+            request_id,
+            fingerprint: hex(&hash.finalize()),
+            key,
+        };
+        Ok(Self { body, call })
+    }
+}
+
+async fn read_body(request: Request) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let detail = format!("a body has at most {BODY_BYTES_MAX} bytes");
+        ApiError::new(Code::TooLarge, detail)
+    };
+    let body = http_body_util::Limited::new(request.into_body(), BODY_BYTES_MAX);
+    match http_body_util::BodyExt::collect(body).await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(err) if err.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Err(_broken) => Err(ApiError::new(Code::Malformed, "the body broke off")),
+    }
+}
+
+fn has_json_type(request: &Request) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|k| k.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn idempotency_key(request: &Request) -> Result<Option<String>, ApiError> {
+    let Some(key) = request.headers().get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    let is_good = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len())
+        && key.as_bytes().iter().all(|b| (0x20..0x7f).contains(b));
+    match key.to_str() {
+        Ok(key) if is_good => Ok(Some(key.into())),
+        _ => Err(ApiError::new(
+            Code::BadIdempotencyKey,
+            "Idempotency-Key takes 1 to 255 printable ASCII characters",
+        )),
+    }
+}
+
+/// Reads JSON; tells an unknown field from a bad shape.
+fn parse_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(text).map_err(|err| {
+        let message = err.to_string();
+        match unknown_field(&message) {
+            Some(field) => ApiError::new(Code::UnknownField, format!("unknown field {field:?}"))
+                .at(format!("/{field}"), "unknown"),
+            None => ApiError::new(Code::Malformed, message),
+        }
+    })
+}
+
+/// The name in serde's message about a field that is not there.
+fn unknown_field(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("unknown field `")?;
+    rest.split_once('`').map(|(field, _)| field)
+}
+
+/// Path parameters; an id of another form is an object that does not exist.
+#[derive(Clone, Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(value)| Self(value))
+            .map_err(|_other_form| ApiError::not_found())
+    }
+}
+
+/// Query parameters; an unknown one is refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = axum::extract::Query::from_request_parts(parts, state).await;
+        query
+            .map(|axum::extract::Query(value)| Self(value))
+            .map_err(|rejection| {
+                let message = rejection.body_text();
+                match unknown_field(&message) {
+                    Some(name) => {
+                        let detail = format!("there is no filter {name:?} here");
+                        ApiError::new(Code::UnknownFilter, detail)
+                    }
+                    None => ApiError::new(Code::Malformed, message),
+                }
+            })
+    }
+}

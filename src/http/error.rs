@@ -1,0 +1,298 @@
+//! Errors on the wire: RFC 9457 problems with a stable code.
+//!
+//! Invariant: clients decide by `code`; `detail` says what to do and never holds a secret.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+/// Entries of `errors[]`.
+const BOUNDS_MAX: usize = 20;
+
+/// The stable word for what went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    Malformed,
+    UnknownField,
+    UnknownFilter,
+    BadCursor,
+    BadIdempotencyKey,
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    InvalidState,
+    LimitReached,
+    RoomEnded,
+    HandleTaken,
+    NotLive,
+    IdUsed,
+    IdempotencyInProgress,
+    TooLarge,
+    UnsupportedMediaType,
+    OutOfBounds,
+    HandleInvalid,
+    HandleReserved,
+    IdempotencyKeyReused,
+    CueTooLarge,
+    AtOutOfRange,
+    RateLimited,
+    Internal,
+    Busy,
+}
+
+impl Code {
+    pub(crate) const fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    pub(crate) const fn status(self) -> StatusCode {
+        self.row().1
+    }
+
+    /// Whether the same request may succeed later without a change.
+    const fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Self::IdempotencyInProgress
+                | Self::NotLive
+                | Self::RateLimited
+                | Self::Internal
+                | Self::Busy
+        )
+    }
+
+    const fn row(self) -> (&'static str, StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::Malformed => ("malformed", S::BAD_REQUEST, "The request cannot be read"),
+            Self::UnknownField => ("unknown_field", S::BAD_REQUEST, "Unknown field"),
+            Self::UnknownFilter => ("unknown_filter", S::BAD_REQUEST, "Unknown filter"),
+            Self::BadCursor => ("bad_cursor", S::BAD_REQUEST, "The cursor is of no use here"),
+            Self::BadIdempotencyKey => (
+                "malformed",
+                S::BAD_REQUEST,
+                "The Idempotency-Key cannot be read",
+            ),
+            Self::Unauthenticated => ("unauthenticated", S::UNAUTHORIZED, "Who are you?"),
+            Self::Forbidden => ("forbidden", S::FORBIDDEN, "Not allowed"),
+            Self::NotFound => ("not_found", S::NOT_FOUND, "Not found"),
+            Self::MethodNotAllowed => (
+                "method_not_allowed",
+                S::METHOD_NOT_ALLOWED,
+                "Method not allowed",
+            ),
+            Self::InvalidState => ("invalid_state", S::CONFLICT, "Not in this state"),
+            Self::LimitReached => ("limit_reached", S::CONFLICT, "Limit reached"),
+            Self::RoomEnded => ("room_ended", S::CONFLICT, "The room has ended"),
+            Self::HandleTaken => ("handle_taken", S::CONFLICT, "The handle is taken"),
+            Self::NotLive => ("not_live", S::CONFLICT, "The room is not live"),
+            Self::IdUsed => ("id_used", S::CONFLICT, "The id was used before"),
+            Self::IdempotencyInProgress => (
+                "idempotency_in_progress",
+                S::CONFLICT,
+                "The first request still runs",
+            ),
+            Self::TooLarge => ("too_large", S::PAYLOAD_TOO_LARGE, "Too large"),
+            Self::UnsupportedMediaType => (
+                "unsupported_media_type",
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "Unsupported media type",
+            ),
+            Self::OutOfBounds => ("out_of_bounds", S::UNPROCESSABLE_ENTITY, "Out of bounds"),
+            Self::HandleInvalid => (
+                "handle_invalid",
+                S::UNPROCESSABLE_ENTITY,
+                "Not a good handle",
+            ),
+            Self::HandleReserved => (
+                "handle_reserved",
+                S::UNPROCESSABLE_ENTITY,
+                "The handle is reserved",
+            ),
+            Self::IdempotencyKeyReused => (
+                "idempotency_key_reused",
+                S::UNPROCESSABLE_ENTITY,
+                "The Idempotency-Key stands for another request",
+            ),
+            Self::CueTooLarge => (
+                "cue_too_large",
+                S::UNPROCESSABLE_ENTITY,
+                "The cue is too large",
+            ),
+            Self::AtOutOfRange => (
+                "at_out_of_range",
+                S::UNPROCESSABLE_ENTITY,
+                "The time is out of range",
+            ),
+            Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "Too many requests"),
+            Self::Internal => (
+                "internal",
+                S::INTERNAL_SERVER_ERROR,
+                "A fault of the server",
+            ),
+            Self::Busy => ("busy", S::SERVICE_UNAVAILABLE, "Try again in a moment"),
+        }
+    }
+}
+
+/// A field beyond its bound.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Bound {
+    /// JSON pointer of the field.
+    pub(crate) pointer: String,
+    /// What is wrong with it.
+    pub(crate) code: &'static str,
+}
+
+/// An error on its way out. The request's id and path are added by [`super::around`].
+#[derive(Clone, Debug)]
+pub(crate) struct ApiError {
+    code: Code,
+    detail: String,
+    bounds: Vec<Bound>,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+}
+
+impl ApiError {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            bounds: Vec::new(),
+            retry_after: None,
+            allow: None,
+        }
+    }
+
+    /// Missing, hidden, or another tenant's: one answer for all.
+    pub(crate) fn not_found() -> Self {
+        Self::new(
+            Code::NotFound,
+            "there is nothing here, or nothing you may see",
+        )
+    }
+
+    /// A bounded queue is full.
+    pub(crate) fn busy(retry_after: Duration) -> Self {
+        Self::new(Code::Busy, "the server is busy; try again").after(retry_after)
+    }
+
+    /// A fault that the client cannot mend; the cause is in our log only.
+    pub(crate) fn internal(err: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error = err, "request failed");
+        Self::new(Code::Internal, "the fault is logged under the request id")
+    }
+
+    /// Names the fields that are out of bounds, at most [`BOUNDS_MAX`].
+    pub(crate) fn bounds(bounds: Vec<Bound>) -> Self {
+        let mut error = Self::new(Code::OutOfBounds, "see errors for the fields to change");
+        error.bounds = bounds;
+        error.bounds.truncate(BOUNDS_MAX);
+        error
+    }
+
+    pub(crate) fn at(mut self, pointer: impl Into<String>, code: &'static str) -> Self {
+        let pointer = pointer.into();
+        self.bounds.push(Bound { pointer, code });
+        self
+    }
+
+    pub(crate) const fn after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
+        self
+    }
+
+    pub(crate) const fn allow(mut self, methods: &'static str) -> Self {
+        self.allow = Some(methods);
+        self
+    }
+
+    pub(crate) const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The body, complete.
+    pub(crate) fn problem(&self, instance: &str, request_id: &str) -> Problem {
+        let (code, status, title) = self.code.row();
+        Problem {
+            kind: format!("urn:lamplight:problem:{code}"),
+            title: title.into(),
+            status: status.as_u16(),
+            detail: self.detail.clone(),
+            instance: instance.into(),
+            code: code.into(),
+            retryable: self.code.is_retryable(),
+            retry_after_ms: self
+                .retry_after
+                .and_then(|d| u64::try_from(d.as_millis()).ok()),
+            request_id: request_id.into(),
+            errors: self.bounds.clone(),
+        }
+    }
+
+    /// The response with its whole body.
+    pub(crate) fn render(&self, instance: &str, request_id: &str) -> Response {
+        let problem = self.problem(instance, request_id);
+        let body = serde_json::to_vec(&problem).expect("a problem is plain text and numbers");
+        let mut response = (self.code.status(), body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if self.code == Code::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(after) = self.retry_after {
+            let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole));
+        }
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
+        response
+    }
+}
+
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(err: sqlx::Error) -> Self {
+        match err {
+            sqlx::Error::PoolTimedOut => Self::busy(Duration::from_secs(1)),
+            err => Self::internal(&err),
+        }
+    }
+}
+
+/// RFC 9457 problem details.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Problem {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) title: String,
+    pub(crate) status: u16,
+    /// For people: what is wrong and what to do.
+    pub(crate) detail: String,
+    /// The path of the request.
+    pub(crate) instance: String,
+    /// For programs: stable.
+    pub(crate) code: String,
+    /// Whether the same request may succeed later.
+    pub(crate) retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_after_ms: Option<u64>,
+    pub(crate) request_id: String,
+    /// The fields at fault.
+    pub(crate) errors: Vec<Bound>,
+}

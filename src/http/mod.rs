@@ -1,0 +1,43 @@
+//! The wire: problems, bodies, pages, repeats, health, the embedded pages.
+//!
+//! Invariants
+//! - Every error leaves as `application/problem+json` with a stable code and the request's id.
+//! - Every body and header list has a bound; beyond it the answer is 413 or 431.
+//! - A handler answers only after its commit.
+//!
+//! Not here: who may do what ([`crate::accounts`]), any rule of a module.
+
+mod assets;
+mod body;
+mod cors;
+mod error;
+mod health;
+mod idempotency;
+pub(crate) mod openapi;
+mod page;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) use self::assets::{asset, index};
+pub(crate) use self::body::{Call, NoBody, Path, Query, Write};
+pub(crate) use self::cors::Cors;
+pub(crate) use self::error::{ApiError, Bound, Code, Problem};
+pub(crate) use self::health::{install_recorder, metrics};
+pub(crate) use self::idempotency::{Begin, begin, sweep};
+pub(crate) use self::page::{Cursor, Page, Seek};
+pub(crate) use self::request::{Client, Peer, RequestId, around};
+use crate::app::App;
+
+/// Health and readiness.
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+}
+
+/// Bytes of a request body, unless a route has its own bound.
+pub(crate) const BODY_BYTES_MAX: usize = 256 * 1024;

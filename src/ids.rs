@@ -1,0 +1,146 @@
+//! Ids: a prefix and 26 characters of Crockford base32 holding a `UUIDv7`.
+//!
+//! Invariants
+//! - One type per kind of thing, so that a room id never stands where a creator id belongs.
+//! - Ids made by one process sort in the order they were made.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+use uuid::{ContextV7, Uuid};
+
+use crate::clock::Timestamp;
+
+const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const LEN: usize = 26;
+
+/// The counter that keeps ids of one millisecond in order.
+static ORDER: Mutex<ContextV7> = Mutex::new(ContextV7::new());
+
+/// The text is not an id of the wanted kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an id of this kind")]
+pub struct BadId;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new id of this moment.
+            pub fn new(now: Timestamp) -> Self {
+                Self(new_v7(now))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($prefix)?;
+                f.write_str(&encode(self.0))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                let digits = text.strip_prefix($prefix).ok_or(BadId)?;
+                decode(digits).map(Self).ok_or(BadId)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+
+ids! {
+    /// A login.
+    AccountId = "acc_";
+    /// A Life Account: the page that streams and posts.
+    CreatorId = "cre_";
+    /// One live show.
+    RoomId = "room_";
+    /// A machine credential, or the key of a publisher.
+    KeyId = "key_";
+    /// A fact told to the outside.
+    EventId = "evt_";
+    /// A row of the audit log.
+    AuditId = "aud_";
+}
+
+fn new_v7(now: Timestamp) -> Uuid {
+    let us = u64::try_from(now.as_micros()).unwrap_or(0);
+    let nanos = u32::try_from(us % 1_000_000 * 1_000).unwrap_or(0);
+    let order = ORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    Uuid::new_v7(uuid::Timestamp::from_unix(&*order, us / 1_000_000, nanos))
+}
+
+fn encode(id: Uuid) -> String {
+    let bits = id.as_u128();
+    let digit = |n: usize| {
+        let five = usize::try_from((bits >> (5 * (LEN - 1 - n))) & 31).unwrap_or(0);
+        char::from(DIGITS[five])
+    };
+    (0..LEN).map(digit).collect()
+}
+
+fn decode(digits: &str) -> Option<Uuid> {
+    let bytes = digits.as_bytes();
+    if bytes.len() != LEN || bytes.first()? > &b'7' {
+        return None;
+    }
+    let mut bits = 0_u128;
+    for byte in bytes {
+        let five = DIGITS.iter().position(|d| d == byte)?;
+        bits = bits << 5 | u128::try_from(five).ok()?;
+    }
+    Some(Uuid::from_u128(bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn another_prefix_case_or_length_is_not_an_id() {
+        let id = RoomId::new(Timestamp::from_micros(1_700_000_000_000_000)).to_string();
+        assert_eq!(id.len(), "room_".len() + LEN);
+        let other = id.replace("room_", "cre_");
+        let lower = format!("room_{}", id["room_".len()..].to_lowercase());
+        let big = format!("room_8{}", &id["room_0".len()..]);
+        for bad in [&other, &lower, &big, &id[..id.len() - 1], "", "room_"] {
+            assert_eq!(bad.parse::<RoomId>(), Err(BadId), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_of_one_instant_sort_in_the_order_they_were_made() {
+        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        let made: Vec<_> = (0..1_000).map(|_| RoomId::new(now).to_string()).collect();
+        assert!(made.is_sorted());
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_read_back_is_the_same(us in 0_i64..4_000_000_000_000_000) {
+            let id = EventId::new(Timestamp::from_micros(us));
+            prop_assert_eq!(id.to_string().parse::<EventId>(), Ok(id));
+        }
+    }
+}

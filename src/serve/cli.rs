@@ -1,0 +1,179 @@
+//! The command line.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use super::{Server, StartError, log, open};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, Sources};
+use crate::router;
+
+/// Live media in and out, and what is needed to sell live.
+#[derive(Debug, Parser)]
+#[command(name = "lamplight", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(Settings),
+    /// Bring the schema of the database up to date
+    Migrate(Settings),
+    /// Print the OpenAPI document
+    #[command(hide = true)]
+    Openapi,
+}
+
+/// Where settings come from.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Settings {
+    /// A TOML file; config/default.toml lists every key
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The directory of records, media and key files
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// One key; wins over file and environment; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Settings {
+    fn load(self) -> Result<Config, ConfigError> {
+        let mut settings = self.set;
+        if let Some(dir) = self.data_dir {
+            settings.push(format!("data_dir={dir:?}"));
+        }
+        Config::load(&Sources {
+            file: self.config,
+            environment: true,
+            settings,
+        })
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("starting the runtime")]
+    Runtime(#[source] std::io::Error),
+    #[error("writing to standard output")]
+    Output(#[source] std::io::Error),
+    #[error("starting the log")]
+    Log(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Reads the arguments and runs the command.
+pub fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(failure) => {
+            for line in describe(&failure).lines() {
+                // Nobody is left to tell when standard error is closed.
+                drop(writeln!(std::io::stderr(), "lamplight: {line}"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(settings) => {
+            let config = settings.load()?;
+            log::start(&config.log)?;
+            runtime()?.block_on(serve(config))
+        }
+        Command::Migrate(settings) => {
+            let config = settings.load()?;
+            log::start(&config.log)?;
+            runtime()?.block_on(migrate(config))
+        }
+        Command::Openapi => {
+            say(&router::document())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)
+}
+
+async fn serve(config: Config) -> Result<ExitCode, Failure> {
+    let server = Server::start(config, Clock::system()).await?;
+    Ok(serve_until_stopped(server).await)
+}
+
+async fn migrate(config: Config) -> Result<ExitCode, Failure> {
+    let app = open(config, Clock::system()).await?;
+    app.db.close().await;
+    say("the schema is up to date\n")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves until SIGTERM or SIGINT; a second one ends the process at once.
+pub(super) async fn serve_until_stopped(server: Server) -> ExitCode {
+    stop_signal().await;
+    info!("stopping");
+    let drain = server.app().config.shutdown.drain;
+    tokio::select! {
+        _left = server.stop(drain) => ExitCode::SUCCESS,
+        () = stop_signal() => ExitCode::FAILURE,
+    }
+}
+
+async fn stop_signal() {
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    match signals {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        (Err(err), _) | (_, Err(err)) => {
+            error!(
+                error = &err as &dyn std::error::Error,
+                "cannot hear stop signals"
+            );
+            std::future::pending().await
+        }
+    }
+}
+
+pub(super) fn say(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(Failure::Output)
+}
+
+/// An error with its causes.
+fn describe(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        text = format!("{text}: {err}");
+        cause = err.source();
+    }
+    text
+}

@@ -1,0 +1,157 @@
+//! The HTTP listeners: HTTP/1.1 and HTTP/2 with prior knowledge on one port.
+//!
+//! Bounds (media.md 8.5): headers 16 KiB within 10 s; 250 streams per HTTP/2 connection; a peer
+//! that takes nothing for 30 s is dropped; at most [`CONNECTIONS_MAX`] connections, beyond which
+//! new ones wait in the kernel's queue.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use crate::app::{App, Phase};
+use crate::http::Peer;
+
+/// The name of a connection's task.
+pub(super) const CONNECTION: &str = "http.connection";
+
+const CONNECTIONS_MAX: usize = 32_768;
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+const STREAMS_MAX: u32 = 250;
+const STALLED_AFTER: Duration = Duration::from_secs(30);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// Serves `routes` until the server stops.
+pub(super) fn start(app: &App, name: &'static str, listener: TcpListener, routes: Router) {
+    let accepting = accept(app.clone(), listener, routes);
+    app.tasks.spawn_until_stop(name, accepting);
+}
+
+async fn accept(app: App, listener: TcpListener, routes: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let builder = Arc::new(builder());
+    let mut warned: Option<Instant> = None;
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await;
+        let place = place.expect("nobody closes the semaphore");
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = app.reached(Phase::Stopping) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = Connection {
+                    app: app.clone(),
+                    builder: Arc::clone(&builder),
+                    routes: routes.clone(),
+                    place,
+                };
+                app.tasks
+                    .spawn_until_stop(CONNECTION, connection.run(stream, peer));
+            }
+            Err(err) if is_of_peer(&err) => {}
+            Err(err) => {
+                // Out of file descriptors: what is open must go on, so wait for one to close.
+                if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                    warn!(error = &err as &dyn std::error::Error, "cannot accept");
+                    warned = Some(Instant::now());
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_of_peer(err: &io::Error) -> bool {
+    matches!(
+        err.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(usize::try_from(HEADER_BYTES_MAX).unwrap_or(usize::MAX));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(STALLED_AFTER)
+        .keep_alive_timeout(STALLED_AFTER);
+    builder
+}
+
+/// One accepted connection.
+struct Connection {
+    app: App,
+    builder: Arc<Builder<TokioExecutor>>,
+    routes: Router,
+    place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, peer: SocketAddr) {
+        tune(&stream);
+        let routes = self.routes;
+        let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Peer(peer));
+            let routes = routes.clone();
+            async move { routes.oneshot(request).await }
+        });
+        let connection = self
+            .builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.app.reached(Phase::Stopping) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(err) = ended {
+            debug!(
+                error = err.as_ref() as &dyn std::error::Error,
+                "connection broke"
+            );
+        }
+        drop(self.place);
+    }
+}
+
+/// Small writes leave at once; a peer that acknowledges nothing for a while is given up.
+fn tune(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let tuned = stream
+        .set_nodelay(true)
+        .and_then(|()| socket.set_tcp_user_timeout(Some(STALLED_AFTER)));
+    if let Err(err) = tuned {
+        debug!(
+            error = &err as &dyn std::error::Error,
+            "cannot tune a socket"
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! Starts all parts in order, stops them in reverse.
+//!
+//! Order: data directory and keys, database and schema, relay, jobs, media listeners, HTTP. The
+//! server is ready when every listener accepts.
+//!
+//! Invariants
+//! - After the stop signal the process ends within 15 s, whatever hangs.
+//! - What was acknowledged is committed: stopping loses nothing of it.
+
+pub mod cli;
+mod http;
+mod log;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lamplight_media::broadcast::{Broadcasts, EndReason, Limits};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use crate::app::{App, Bound, Handles, Parts, Phase, Secrets, SecretsError};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::{self, Db};
+use crate::events::{Bus, Relay};
+use crate::router;
+use crate::tasks::Tasks;
+
+/// For connections to end by themselves after the drain.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// For tasks to notice that they are cancelled.
+const CANCEL: Duration = Duration::from_millis(800);
+const IS_IDLE_EVERY: Duration = Duration::from_millis(100);
+const SWEEP_EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("making the data directory {0}")]
+    DataDir(PathBuf, #[source] io::Error),
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    #[error(transparent)]
+    Db(#[from] db::OpenError),
+    #[error("bringing the schema up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("{key} = {addr}: cannot listen there; is another server running?")]
+    Listen {
+        key: &'static str,
+        addr: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    app: App,
+    bound: Bound,
+}
+
+impl Server {
+    /// Starts everything; returns when every listener accepts.
+    ///
+    /// # Errors
+    /// [`StartError`] says what to change.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        crate::http::install_recorder();
+        let app = open(config, clock).await?;
+        start_jobs(&app);
+        let config = &app.config;
+        let http = listen("http.listen", config.http.listen).await?;
+        let admin = listen("http.admin_listen", config.http.admin_listen).await?;
+        let bound = Bound {
+            http: address("http.listen", &http)?,
+            admin: address("http.admin_listen", &admin)?,
+            rtmp: config.rtmp.listen,
+            webrtc: config.webrtc.udp,
+        };
+        http::start(&app, "http", http, router::routes(&app));
+        http::start(&app, "http.admin", admin, router::admin_routes(&app));
+        app.phase.send_replace(Phase::Running);
+        info!(http.addr = %bound.http, rtmp.addr = %bound.rtmp, "accepting");
+        Ok(Self { app, bound })
+    }
+
+    pub const fn app(&self) -> &App {
+        &self.app
+    }
+
+    pub const fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// Serves on for at most `drain` while something is live, then stops everything. Returns the
+    /// tasks that did not end, which is a fault.
+    pub async fn stop(self, drain: Duration) -> BTreeMap<&'static str, usize> {
+        let app = &self.app;
+        app.phase.send_replace(Phase::Draining);
+        let is_idle = async {
+            while !app.media.list().is_empty() {
+                tokio::time::sleep(IS_IDLE_EVERY).await;
+            }
+        };
+        // Time over is as good as idle.
+        drop(timeout(drain, is_idle).await);
+        app.phase.send_replace(Phase::Stopping);
+        for broadcast in app.media.list() {
+            broadcast.end(EndReason::Shutdown);
+        }
+        let said_goodbye = async {
+            while app.tasks.running().contains_key(http::CONNECTION) {
+                tokio::time::sleep(IS_IDLE_EVERY / 10).await;
+            }
+        };
+        drop(timeout(GOODBYE, said_goodbye).await);
+        let left = app.tasks.stop(CANCEL).await;
+        for (name, count) in &left {
+            warn!(task.name = name, task.count = count, "task did not end");
+        }
+        let relay = Relay::new(app.db.clone(), app.bus.clone());
+        match timeout(CANCEL, relay.drain()).await {
+            Ok(Ok(())) => {}
+            _ => info!("events are left for the next start"),
+        }
+        drop(timeout(CANCEL, app.db.close()).await);
+        left
+    }
+}
+
+/// Opens what every command needs: data directory, keys, database with its schema.
+pub(crate) async fn open(config: Config, clock: Clock) -> Result<App, StartError> {
+    let dir = &config.data_dir;
+    std::fs::create_dir_all(dir).map_err(|err| StartError::DataDir(dir.clone(), err))?;
+    let secrets = Secrets::open(dir)?;
+    let db = Db::open(&config.db.url, dir).await?;
+    db.migrate().await?;
+    let limits = Limits {
+        broadcasts_max: config.limits.broadcasts_max,
+    };
+    Ok(App::new(Handles {
+        clock,
+        db,
+        bus: Bus::default(),
+        tasks: Tasks::new(),
+        media: Broadcasts::new(limits),
+        secrets,
+        phase: watch::Sender::new(Phase::Starting),
+        parts: Parts::default(),
+        config,
+    }))
+}
+
+fn start_jobs(app: &App) {
+    let relay = Relay::new(app.db.clone(), app.bus.clone());
+    app.tasks.spawn_until_stop("events.relay", relay.run());
+    app.tasks
+        .spawn_until_stop("http.sweep", sweep_answers(app.clone()));
+}
+
+async fn sweep_answers(app: App) {
+    let mut at = Instant::now();
+    loop {
+        at += SWEEP_EVERY;
+        tokio::time::sleep_until(at).await;
+        if let Err(err) = crate::http::sweep(&app.db, app.clock.now()).await {
+            warn!(
+                error = &err as &dyn std::error::Error,
+                "clearing old answers failed"
+            );
+        }
+    }
+}
+
+async fn listen(key: &'static str, addr: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr)
+        .await
+        .map_err(|source| StartError::Listen { key, addr, source })
+}
+
+fn address(key: &'static str, listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+    listener.local_addr().map_err(|source| StartError::Listen {
+        key,
+        addr: unspecified,
+        source,
+    })
+}
