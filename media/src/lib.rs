@@ -2,8 +2,8 @@
 //!
 //! The path of a frame: a listener ([`rtmp`]) turns a publisher's bytes into
 //! [`frame::Sample`]s ([`flv`]); the [`broadcast::Publisher`] places each on T and appends it to
-//! the ring of its track; readers ([`whep`], [`hls`], [`transcode`]) each hold a [`broadcast::Cursor`] and
-//! send on what they find there.
+//! the ring of its track; readers ([`whep`], [`hls`], [`transcode`]) each hold a
+//! [`broadcast::Cursor`] and send on what they find there.
 //!
 //! Invariants
 //! - The ring is the only queue between publisher and viewer; no viewer slows a publisher.

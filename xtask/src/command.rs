@@ -16,7 +16,7 @@ pub(crate) fn root() -> &'static Path {
 pub(crate) fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root());
-    let own_node = root().join(".tools/node_modules/node/bin");
+    let own_node = root().join(".tools/node_modules/.bin");
     if own_node.is_dir() {
         command.env("PATH", path_with(own_node));
     }
