@@ -81,7 +81,7 @@ export class HlsSession implements Session {
   #hls: Hls | undefined;
   #isClosed = false;
   #mediaErrors = 0;
-  #openedAt = 0;
+  #startedAt = 0;
   #stalls = 0;
   #codecs: string | undefined;
   #onEnded = () => this.#context.events.ended();
@@ -123,7 +123,9 @@ export class HlsSession implements Session {
 
   goLive(): void {
     const edge = this.#hls?.liveSyncPosition;
-    if (edge !== null && edge !== undefined) this.#context.video.currentTime = edge;
+    if (edge === null || edge === undefined) return;
+    this.#startedAt = performance.now();
+    this.#context.video.currentTime = edge;
   }
 
   measure(): void {
@@ -154,7 +156,7 @@ export class HlsSession implements Session {
   #open(hls: Hls, Events: typeof import('hls.js').Events): void {
     const { video, base, room } = this.#context;
     this.#hls = hls;
-    this.#openedAt = performance.now();
+    this.#startedAt = performance.now();
     video.srcObject = null;
     hls.on(Events.ERROR, (_, error) => this.#onError(error));
     hls.on(Events.MANIFEST_PARSED, () => void play(video, this.#context.events));
@@ -223,7 +225,7 @@ export class HlsSession implements Session {
   #onStall(): void {
     const hls = this.#hls;
     const holdBack = hls?.latestLevelDetails?.partHoldBack;
-    if (!hls || !holdBack || performance.now() - this.#openedAt < STARTING_MS) return;
+    if (!hls || !holdBack || performance.now() - this.#startedAt < STARTING_MS) return;
     this.#stalls += 1;
     hls.targetLatency = holdBack + Math.min(this.#stalls * STALL_STEP_S, holdBack);
   }

@@ -142,7 +142,7 @@ function ShowPill({ room }: { room: Room | undefined }) {
       <Avatar name={room.creator?.name ?? room.title} />
       <span>
         <b>{room.creator?.name ?? 'Lamplight'}</b>
-        <small>{room.title}</small>
+        <h1>{room.title}</h1>
       </span>
     </div>
   );
