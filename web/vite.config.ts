@@ -8,6 +8,8 @@ export default defineConfig({
   build: {
     target: ['chrome111', 'firefox114', 'safari16.4'],
     assetsInlineLimit: 0,
+    // The licences of what is bundled travel with it.
+    license: { fileName: 'assets/licenses.md' },
     modulePreload: { polyfill: false },
     // hls.js is one file of its own, loaded only where LL-HLS is played.
     chunkSizeWarningLimit: 700,

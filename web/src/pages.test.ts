@@ -6,6 +6,7 @@ import { whenStarts } from './home/when';
 import { pathOfRoom, roomOfPath } from './route';
 import { initialsOf } from './ui/brand';
 import { formatT, statRows } from './watch/stat_rows';
+import { type ShownCard, withShown } from './watch/use_player';
 
 describe('roomOfPath', () => {
   it.each([
@@ -101,5 +102,28 @@ describe('stat rows', () => {
 
   it('never show a T before the start', () => {
     expect(formatT(-5)).toBe('00:00:00.000');
+  });
+});
+
+describe('the list of what was shown', () => {
+  const shown = (id: string, title: string): ShownCard => ({
+    id,
+    at: 0,
+    view: { eyebrow: '', title, note: undefined, price: undefined, was: undefined },
+  });
+
+  it('moves an item up when it is shown again', () => {
+    const list = [shown('c1', 'Mug'), shown('c2', 'Throw'), shown('c3', 'Mug')].reduce<ShownCard[]>(
+      withShown,
+      [],
+    );
+    expect(list.map((card) => card.id)).toEqual(['c3', 'c2']);
+  });
+
+  it('forgets the oldest beyond thirty', () => {
+    let list: ShownCard[] = [];
+    for (let index = 0; index < 40; index += 1) list = withShown(list, shown(`c${index}`, `${index}`));
+    expect(list).toHaveLength(30);
+    expect(list.at(-1)?.id).toBe('c10');
   });
 });

@@ -18,6 +18,8 @@ import {
 import type { FramePosition } from './timeline';
 
 const ANSWER_MS_MAX = 10_000;
+/** A path that carries anything is found well within this; UDP that is blocked never is. */
+const PATH_MS_MAX = 4_000;
 /** The browser needs this long to be sure that a path is dead; media stops showing it earlier. */
 const DISCONNECTED_MS_MAX = 4_000;
 /** A closed channel with no picture for this long means that the server has gone. */
@@ -68,6 +70,7 @@ export class WhepSession implements Session {
   #wall: { tUs: number; ms: number } | undefined;
   #shownT: number | undefined;
   #shownAt = 0;
+  #pathTimer: ReturnType<typeof setTimeout> | undefined;
   #disconnectedTimer: ReturnType<typeof setTimeout> | undefined;
   #bytes: { at: number; count: number } | undefined;
   #numbers: SessionNumbers = {};
@@ -92,6 +95,7 @@ export class WhepSession implements Session {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    clearTimeout(this.#pathTimer);
     clearTimeout(this.#disconnectedTimer);
     this.#abort.abort();
     this.#peer?.close();
@@ -150,6 +154,10 @@ export class WhepSession implements Session {
     const answer = await this.#post(peer.localDescription?.sdp ?? sdp);
     if (this.#isClosed) return;
     await peer.setRemoteDescription({ type: 'answer', sdp: answer });
+    this.#pathTimer = setTimeout(() => {
+      if (peer.connectionState === 'connected') return;
+      this.#fail({ kind: 'network', detail: 'no path to the server' });
+    }, PATH_MS_MAX);
   }
 
   #openChannel(peer: RTCPeerConnection): void {
