@@ -25,6 +25,11 @@ fn lint() -> anyhow::Result<()> {
             "warnings",
         ],
     )?;
+    // Left out of --all-targets because the ordinary test run leaves it out too.
+    command::run(
+        "cargo",
+        &["clippy", "--test", "e2e", "--", "-D", "warnings"],
+    )?;
     let mut doc = command::command(
         "cargo",
         &[

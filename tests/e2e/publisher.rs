@@ -1,0 +1,114 @@
+//! ffmpeg as OBS would send: x264 with B-frames, 8.3 s between keyframes, AAC at 44.1 kHz.
+//!
+//! A frame counter is burnt into the picture: 16 boxes, black for 1, and below them the same
+//! inverted. What is sent is also kept in a file, whose stamps are those of the RTMP messages.
+
+use std::fmt::Write;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::server::Server;
+
+const STOP_MAX: Duration = Duration::from_secs(10);
+/// ffmpeg gives up by itself once the server has closed the connection.
+const REFUSED_MAX: Duration = Duration::from_secs(30);
+const BITS: u32 = 16;
+const CELL: u32 = 40;
+
+/// A running ffmpeg; killed when dropped.
+pub(crate) struct Publisher {
+    child: Child,
+    recording: PathBuf,
+    log: PathBuf,
+}
+
+impl Publisher {
+    pub(crate) fn start(server: &Server, url: String) -> Self {
+        let recording = server.folder().join("sent.flv");
+        let log = server.folder().join("ffmpeg.log");
+        let outputs = format!("[f=flv]{url}|[f=flv]{}", recording.display());
+        let filter = counter_filter();
+        let picture = "testsrc2=size=640x360:rate=30";
+        let mut command = Command::new("ffmpeg");
+        command
+            .args(["-nostats", "-loglevel", "verbose"])
+            .args(["-re", "-f", "lavfi", "-i", picture])
+            .args([
+                "-re",
+                "-f",
+                "lavfi",
+                "-i",
+                "sine=frequency=1000:sample_rate=44100",
+            ])
+            .args(["-map", "0:v", "-map", "1:a", "-vf", &filter])
+            .args([
+                "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p",
+            ])
+            .args([
+                "-b:v",
+                "1500k",
+                "-bf",
+                "2",
+                "-g",
+                "250",
+                "-sc_threshold",
+                "0",
+            ])
+            .args(["-c:a", "aac", "-b:a", "128k", "-flags", "+global_header"])
+            .args(["-f", "tee", &outputs])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .kill_on_drop(true);
+        let child = command.spawn().unwrap();
+        Self {
+            child,
+            recording,
+            log,
+        }
+    }
+
+    /// Ends the show as a person would; gives the file of what was sent.
+    pub(crate) async fn stop(mut self) -> PathBuf {
+        let id = self
+            .child
+            .id()
+            .expect("the show goes on: see ffmpeg.log")
+            .to_string();
+        let sent = Command::new("kill").args(["-INT", &id]).status().await;
+        assert!(sent.unwrap().success());
+        let ended = timeout(STOP_MAX, self.child.wait()).await;
+        ended.expect("ffmpeg ends when asked").unwrap();
+        self.recording
+    }
+
+    /// Waits until ffmpeg has given up; gives what it said.
+    pub(crate) async fn refused(mut self) -> String {
+        let ended = timeout(REFUSED_MAX, self.child.wait()).await;
+        let status = ended.expect("ffmpeg notices that it was refused").unwrap();
+        assert!(!status.success(), "ffmpeg thinks that all went well");
+        std::fs::read_to_string(self.log).unwrap()
+    }
+}
+
+fn counter_filter() -> String {
+    let mut filter = String::from("drawbox=x=0:y=0:w=640:h=80:color=white:t=fill");
+    for bit in 0..BITS {
+        let x = bit * CELL;
+        for (row, test) in [(0, "gt"), (CELL, "eq")] {
+            let when = format!("{test}(bitand(n,{}),0)", 1_u32 << bit);
+            let place = format!("x={x}:y={row}:w={CELL}:h={CELL}");
+            write!(
+                filter,
+                ",drawbox={place}:color=black:t=fill:enable='{when}'"
+            )
+            .expect("a String takes all text");
+        }
+    }
+    filter
+}

@@ -1,0 +1,131 @@
+//! The real binary as a person starts it: `lamplight demo --no-publisher --print json`.
+
+use std::fs::File;
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// The design says 500 ms for a release build on a machine with nothing else to do.
+const START_MAX: Duration = Duration::from_secs(20);
+/// 10 s of drain, then at most 5 s to close everything.
+const STOP_MAX: Duration = Duration::from_secs(16);
+
+/// The first line of `--print json`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Urls {
+    pub(crate) http: String,
+    pub(crate) rtmp: String,
+    pub(crate) whip: String,
+    pub(crate) whep: String,
+    pub(crate) hls: String,
+    pub(crate) room: String,
+    pub(crate) stream_key: String,
+    pub(crate) operator_token: String,
+}
+
+/// A running demo without its own publisher; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) urls: Urls,
+    folder: PathBuf,
+}
+
+impl Server {
+    /// Starts on free ports with an empty data directory of its own.
+    pub(crate) async fn start(name: &str) -> Self {
+        let folder = folder(name);
+        let log = File::create(folder.join("server.log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lamplight"));
+        command
+            .args(["demo", "--no-publisher", "--print", "json"])
+            .env("LAMPLIGHT_HTTP__LISTEN", free_tcp_port())
+            .env("LAMPLIGHT_HTTP__ADMIN_LISTEN", free_tcp_port())
+            .env("LAMPLIGHT_RTMP__LISTEN", free_tcp_port())
+            .env("LAMPLIGHT_WEBRTC__UDP", free_udp_port())
+            .env("LAMPLIGHT_DATA_DIR", folder.join("data"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = timeout(START_MAX, lines.next_line()).await;
+        let first = first
+            .expect("the demo says where it is within 20 s")
+            .unwrap();
+        let first = first.expect("the demo starts: see server.log");
+        let urls: Urls = serde_json::from_str(&first).unwrap();
+        urls.check();
+        Self {
+            child,
+            urls,
+            folder,
+        }
+    }
+
+    pub(crate) fn publish_url(&self) -> String {
+        format!("{}/{}", self.urls.rtmp, self.urls.stream_key)
+    }
+
+    /// Where this test keeps what it made.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Sends SIGTERM and sees the process end well.
+    pub(crate) async fn terminate(mut self) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await;
+        assert!(sent.unwrap().success());
+        let ended = timeout(STOP_MAX, self.child.wait()).await;
+        let status = ended.expect("it ends within 16 s of SIGTERM").unwrap();
+        assert_eq!(status.code(), Some(0));
+    }
+}
+
+impl Urls {
+    /// What issue 2 promises of the eight values.
+    fn check(&self) {
+        let Self {
+            http, rtmp, room, ..
+        } = self;
+        assert!(http.starts_with("http://127.0.0.1:"), "{http}");
+        assert!(
+            rtmp.starts_with("rtmp://127.0.0.1:") && rtmp.ends_with("/live"),
+            "{rtmp}"
+        );
+        for url in [&self.whip, &self.whep, &self.hls] {
+            assert!(url.starts_with(http.as_str()), "{url} is not below {http}");
+        }
+        assert!(room.starts_with("room_"), "{room}");
+        assert!(self.stream_key.starts_with("live_"));
+        assert!(self.operator_token.starts_with("sk_"));
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/e2e")
+        .join(name);
+    // Left by an earlier run, or not there yet.
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn free_tcp_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+fn free_udp_port() -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().to_string()
+}
