@@ -25,5 +25,13 @@ pub mod app;
 
 mod http;
 
+mod accounts;
+
+mod creators;
+
+mod broadcasts;
+
+mod rooms;
+
 mod router;
 pub mod serve;

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::http::{
     self, ApiError, BODY_BYTES_MAX, Code, Cors, around, asset, index, metrics, openapi,
 };
+use crate::{broadcasts, creators, rooms};
 
 const API: &str = "/api/v1";
 
@@ -59,6 +60,9 @@ fn described() -> OpenApiRouter<App> {
 
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
+        .merge(creators::routes())
+        .merge(rooms::routes())
+        .merge(broadcasts::routes())
 }
 
 fn method_not_allowed() -> ApiError {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: clients decide by `code`; `detail` says what to do and never holds a secret.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -295,4 +296,44 @@ pub(crate) struct Problem {
     pub(crate) request_id: String,
     /// The fields at fault.
     pub(crate) errors: Vec<Bound>,
+}
+
+/// Collects the fields that are out of bounds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bounds(Vec<Bound>);
+
+impl Bounds {
+    /// Counts characters; control characters other than line breaks are out of bounds too.
+    pub(crate) fn text(&mut self, pointer: &str, text: &str, allowed: RangeInclusive<usize>) {
+        let is_control = |c: char| c.is_control() && c != '\n';
+        if !allowed.contains(&text.trim().chars().count()) {
+            self.add(pointer, "length");
+        } else if text.chars().any(is_control) {
+            self.add(pointer, "characters");
+        }
+    }
+
+    pub(crate) fn number<T: PartialOrd>(
+        &mut self,
+        pointer: &str,
+        number: T,
+        allowed: RangeInclusive<T>,
+    ) {
+        if !allowed.contains(&number) {
+            self.add(pointer, "range");
+        }
+    }
+
+    pub(crate) fn add(&mut self, pointer: &str, code: &'static str) {
+        let pointer = pointer.into();
+        self.0.push(Bound { pointer, code });
+    }
+
+    pub(crate) fn check(self) -> Result<(), ApiError> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::bounds(self.0))
+        }
+    }
 }

@@ -25,10 +25,10 @@ use utoipa_axum::routes;
 pub(crate) use self::assets::{asset, index};
 pub(crate) use self::body::{Call, NoBody, Path, Query, Write};
 pub(crate) use self::cors::Cors;
-pub(crate) use self::error::{ApiError, Bound, Code, Problem};
+pub(crate) use self::error::{ApiError, Bounds, Code, Problem};
 pub(crate) use self::health::{install_recorder, metrics};
 pub(crate) use self::idempotency::{Begin, begin, sweep};
-pub(crate) use self::page::{Cursor, Page, Seek};
+pub(crate) use self::page::{Cursor, Page, Seek, limit};
 pub(crate) use self::request::{Client, Peer, RequestId, around};
 use crate::app::App;
 

@@ -28,8 +28,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{self, Db};
 use crate::events::{Bus, Relay};
-use crate::router;
 use crate::tasks::Tasks;
+use crate::{broadcasts, rooms, router};
 
 /// For connections to end by themselves after the drain.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -160,6 +160,10 @@ pub(crate) async fn open(config: Config, clock: Clock) -> Result<App, StartError
 fn start_jobs(app: &App) {
     let relay = Relay::new(app.db.clone(), app.bus.clone());
     app.tasks.spawn_until_stop("events.relay", relay.run());
+    app.tasks
+        .spawn_until_stop("broadcasts.news", broadcasts::news(app.clone()));
+    app.tasks
+        .spawn_until_stop("rooms.look_after", rooms::run(app.clone()));
     app.tasks
         .spawn_until_stop("http.sweep", sweep_answers(app.clone()));
 }

@@ -1,0 +1,22 @@
+//! Accounts: who asks, and what they may do.
+//!
+//! Invariants
+//! - No account exists until an operator is made on the machine itself.
+//! - A key is shown once and stored as SHA-256; nothing here logs it.
+//! - Handles are one namespace for accounts and creators, unique by what they look like.
+//!
+//! Not here: registration, sessions, passwords, blocks: they come with the social side.
+
+mod audit;
+mod extract;
+mod model;
+mod service;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::audit::{Entry, audit};
+pub(crate) use self::extract::Principal;
+pub(crate) use self::model::{Handle, HandleError, Scope};
+pub(crate) use self::service::{CreateOperatorError, NewOperator, claim_handle, create_operator};
+pub(crate) use self::store::key_is_valid;

@@ -1,0 +1,23 @@
+//! Broadcasts: who may publish and watch, and the only door to the media core.
+//!
+//! A publisher's key is looked up ([`decide`]); its broadcast is opened in the hub under the id of
+//! its room. That it came or went is told to whoever waits on [`changes`].
+//!
+//! Invariants
+//! - A stream key is stored as SHA-256 and never logged.
+//! - This module never asks upwards: `rooms` writes keys and access through it, in its own
+//!   transactions.
+//!
+//! Not here: the state of a room ([`crate::rooms`]), any byte of media.
+
+mod model;
+mod routes;
+mod service;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::model::{AddKeyError, KEY_PREFIX, NewPublishKey, Sending};
+pub(crate) use self::routes::routes;
+pub(crate) use self::service::{changes, cut, decide, has_broadcast, news, sending};
+pub(crate) use self::store::{add_key, close_publishing, has_key, open_access, revoke_key};

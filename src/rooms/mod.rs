@@ -1,0 +1,25 @@
+//! Rooms: one live show each, from its announcement to its end.
+//!
+//! `scheduled -> rehearsal -> live <-> interrupted -> ended`, or `cancelled` before it was live.
+//! The publisher's coming and going moves it ([`jobs`]); people make it ([`routes`]).
+//!
+//! Invariants
+//! - Every move is one transaction with its event; the state test is in the UPDATE.
+//! - Room time never runs back: a new media instance continues where wall time is.
+//! - A room whose `interrupt_grace_s` is 0 never ends by itself.
+//!
+//! Not here: shelf, cards, deals; who may publish ([`crate::broadcasts`]).
+
+mod jobs;
+mod model;
+mod routes;
+mod service;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::jobs::run;
+pub(crate) use self::model::{NewRoom, State};
+pub(crate) use self::routes::routes;
+pub(crate) use self::service::{CreateError, create};
+pub(crate) use self::store::find;
