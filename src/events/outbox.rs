@@ -189,7 +189,7 @@ impl Waiting {
     fn into_event(self) -> Option<Event> {
         let (id, kind) = (self.event_id.parse(), Kind::parse(&self.kind));
         let (Ok(id), Some(kind)) = (id, kind) else {
-            error!(event.id = %self.event_id, event.kind = %self.kind, "unknown event in the outbox");
+            error!(event.id = %self.event_id, event.kind = %self.kind, "unknown event in outbox");
             return None;
         };
         Some(Event {
