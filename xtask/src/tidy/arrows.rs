@@ -68,10 +68,7 @@ pub(super) fn point_down(tree: &Tree) -> Vec<Finding> {
         for reach in reaches(file).filter(|reach| reach.module != from) {
             let says = match row(reach.module) {
                 Some(to_row) if to_row < from_row => continue,
-                Some(to_row) => {
-                    let to = reach.module;
-                    format!("the arrow from `{from}` to `{to}` does not point down")
-                }
+                Some(_) => format!("the arrow to `{}` does not point down", reach.module),
                 None => format!("`crate::{}` has no row in the table", reach.module),
             };
             found.push(Finding::new(&file.path, file.line(reach.at), says));
