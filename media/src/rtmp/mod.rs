@@ -1,1 +1,14 @@
-//! RTMP ingest.
+//! RTMP ingest: bytes of a publisher to samples in the hub.
+//!
+//! [`chunk`] reads chunks within bounds, [`amf`] reads values within bounds, [`session`] holds the
+//! dialogue (around `rml_rtmp`, which never sees raw network bytes), [`listener`] drives sockets.
+//!
+//! Not here: who may publish ([`crate::request`]), what the payloads mean ([`crate::flv`]).
+
+pub mod amf;
+pub mod chunk;
+mod gate;
+pub mod listener;
+pub mod session;
+#[cfg(test)]
+mod tests;

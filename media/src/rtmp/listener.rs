@@ -1,0 +1,429 @@
+//! The tokio driver of RTMP: sockets in, samples into the hub.
+//!
+//! Invariants
+//! - A connection's future ends within its timeouts, whatever the peer does, and frees all it held.
+//! - Reading stops while there is something to decide or write: TCP pushes back.
+//! - The stream key appears in no log line.
+//!
+//! Not here: the decision who may publish; it goes out as a [`PublishRequest`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::chunk::{Message, kind};
+use super::gate::{Gate, Pass};
+use super::session::{CloseReason, Session, SessionEvent};
+use crate::broadcast::{Broadcasts, EndReason, Publisher};
+use crate::flv::{Demuxer, FlvError};
+use crate::frame::Kind;
+use crate::request::{DECISION_TIMEOUT, Decision, Protocol, PublishRequest, Refusal, RefusalCode};
+
+const READ_BYTES_MAX: usize = 64 << 10;
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The bitrate is the mean over this; twice in a row over 150 % of the limit closes.
+const METER_WINDOW: Duration = Duration::from_secs(5);
+
+/// What a listener must know.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerConfig {
+    /// Bits per second a publisher may send.
+    pub bitrate_bps_max: u64,
+}
+
+/// An RTMP port.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    config: ListenerConfig,
+    gate: Gate,
+    hub: Arc<Broadcasts>,
+    requests: mpsc::Sender<PublishRequest>,
+}
+
+impl Listener {
+    /// Opens the port. Publish requests go to `requests`, whose bound is
+    /// [`crate::request::DECISIONS_WAITING_MAX`].
+    ///
+    /// # Errors
+    /// The port is taken or may not be opened.
+    pub async fn bind(
+        addr: SocketAddr,
+        config: ListenerConfig,
+        hub: Arc<Broadcasts>,
+        requests: mpsc::Sender<PublishRequest>,
+    ) -> io::Result<Self> {
+        let socket = TcpListener::bind(addr).await?;
+        Ok(Self {
+            socket,
+            config,
+            gate: Gate::default(),
+            hub,
+            requests,
+        })
+    }
+
+    /// The address it really has.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The next connection that may come in; run it. Cancel-safe.
+    pub async fn accept(&self) -> Connection {
+        loop {
+            let (socket, peer) = match self.socket.accept().await {
+                Ok(accepted) => accepted,
+                Err(err) => {
+                    // Out of file descriptors, most likely: those that run must go on.
+                    debug!(error = &err as &dyn std::error::Error, "cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            match self.gate.enter(Instant::now(), peer.ip().to_canonical()) {
+                Ok(pass) => {
+                    return Connection {
+                        socket,
+                        peer,
+                        pass,
+                        session: Session::new(Instant::now()),
+                        demuxer: Demuxer::new(),
+                        meter: Meter::new(Instant::now(), self.config.bitrate_bps_max),
+                        hub: Arc::clone(&self.hub),
+                        requests: self.requests.clone(),
+                        state: State::Talking,
+                    };
+                }
+                Err(turned) => self.hub.stats().reject("rtmp", turned.reason()),
+            }
+        }
+    }
+}
+
+enum State {
+    /// Before the request to publish.
+    Talking,
+    /// Waiting for the decision until the time given.
+    Deciding(oneshot::Receiver<Decision>, Instant),
+    /// Publishing.
+    Live(Publisher),
+    /// Output is written, then the socket is closed.
+    Done,
+}
+
+/// One accepted connection.
+pub struct Connection {
+    socket: TcpStream,
+    peer: SocketAddr,
+    pass: Pass,
+    session: Session,
+    demuxer: Demuxer,
+    meter: Meter,
+    hub: Arc<Broadcasts>,
+    requests: mpsc::Sender<PublishRequest>,
+    state: State,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Serves the connection to its end, or until `cancel`.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        drop(self.socket.set_nodelay(true));
+        let mut buffer = BytesMut::with_capacity(READ_BYTES_MAX);
+        loop {
+            self.act();
+            if !self.flush().await || matches!(self.state, State::Done) {
+                break;
+            }
+            let is_reading = !matches!(self.state, State::Deciding(..));
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => self.stop(),
+                news = news(&mut self.state) => match news {
+                    News::Decided(decision) => self.decide(decision),
+                    News::Ended(reason) => self.end(reason),
+                },
+                () = due(self.session.deadline()) => self.session.tick(Instant::now()),
+                read = read(&mut self.socket, &mut buffer), if is_reading => match read {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => self.receive(&mut buffer),
+                },
+            }
+        }
+        self.say_goodbye().await;
+    }
+
+    fn receive(&mut self, buffer: &mut BytesMut) {
+        let now = Instant::now();
+        let is_over = self.meter.add(now, buffer.len());
+        self.session.receive(now, buffer);
+        buffer.clear();
+        if is_over && matches!(self.state, State::Live(_)) {
+            let kbps = self.meter.limit_bps / 1_000;
+            let sentence = format!("The bitrate is too high. Set it to at most {kbps} kb/s.");
+            self.turn_away(RefusalCode::Unsupported, sentence, "bitrate");
+        }
+    }
+
+    /// Does what the session asks for.
+    fn act(&mut self) {
+        while let Some(event) = self.session.poll() {
+            match event {
+                SessionEvent::PublishRequested {
+                    app,
+                    tc_url,
+                    stream_name,
+                } => {
+                    self.ask(app, tc_url, stream_name);
+                }
+                SessionEvent::Media(message) => self.media(message),
+                SessionEvent::Finished => self.finish(EndReason::Finished),
+                SessionEvent::Closed(reason) => self.closed(reason),
+            }
+        }
+    }
+
+    fn ask(&mut self, app: String, tc_url: String, stream_name: String) {
+        let (reply, decision) = oneshot::channel();
+        let request = PublishRequest {
+            protocol: Protocol::Rtmp,
+            app,
+            tc_url,
+            stream_name,
+            peer: self.peer,
+            reply,
+        };
+        if self.requests.try_send(request).is_err() {
+            let refusal = try_again();
+            self.session.refuse(&refusal);
+            return;
+        }
+        self.state = State::Deciding(decision, Instant::now() + DECISION_TIMEOUT);
+    }
+
+    fn decide(&mut self, decision: Decision) {
+        let now = Instant::now();
+        match decision {
+            Decision::Accept(publisher) => {
+                info!(broadcast.id = %publisher.broadcast().key(), "publisher accepted");
+                self.session.accept(now);
+                self.pass.accepted();
+                self.state = State::Live(publisher);
+            }
+            Decision::Reject(refusal) => {
+                self.pass.refused(now);
+                self.state = State::Talking;
+                self.session.refuse(&refusal);
+            }
+        }
+    }
+
+    fn media(&mut self, message: Message) {
+        let State::Live(publisher) = &mut self.state else {
+            return;
+        };
+        let now = Instant::now();
+        let kind = if message.type_id == kind::VIDEO {
+            Kind::Video
+        } else {
+            Kind::Audio
+        };
+        let fault = match self
+            .demuxer
+            .push(now, kind, message.timestamp, message.payload)
+        {
+            Ok(units) => {
+                let changed = units.track.map(|track| publisher.set_track(now, track));
+                if let Some(Err(_codec)) = changed {
+                    self.finish(EndReason::CodecChanged);
+                    return;
+                }
+                if let Some(sample) = units.sample {
+                    publisher.write(now, sample);
+                }
+                return;
+            }
+            Err(fault) => fault,
+        };
+        self.hub.stats().reject("rtmp", fault.reason());
+        if fault.is_fatal() {
+            let code = match fault {
+                FlvError::Codec(_) | FlvError::PictureTooLarge(..) => RefusalCode::Unsupported,
+                _ => RefusalCode::TryAgain,
+            };
+            self.turn_away(code, sentence(&fault), fault.reason());
+        }
+    }
+
+    /// Ends a publisher with a sentence it can show.
+    fn turn_away(&mut self, code: RefusalCode, sentence: String, reason: &'static str) {
+        warn!(reason, "publisher turned away");
+        self.hub.stats().reject("rtmp", reason);
+        self.session.refuse(&Refusal { code, sentence });
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        let end = match reason {
+            CloseReason::Refused(_) => EndReason::Server,
+            _ => EndReason::Lost,
+        };
+        self.hub.stats().reject("rtmp", reason.reason());
+        warn!(reason = reason.reason(), "connection closed");
+        self.finish(end);
+    }
+
+    /// The server ended the broadcast.
+    fn end(&mut self, reason: EndReason) {
+        let sentence = "The server ended this broadcast.".to_owned();
+        debug!(reason = reason.reason(), "broadcast ended by the server");
+        self.session.refuse(&Refusal {
+            code: RefusalCode::NotAllowed,
+            sentence,
+        });
+    }
+
+    fn stop(&mut self) {
+        let sentence = "The server is stopping. Start the stream again in a moment.".to_owned();
+        self.session.refuse(&Refusal {
+            code: RefusalCode::TryAgain,
+            sentence,
+        });
+        self.finish(EndReason::Shutdown);
+    }
+
+    fn finish(&mut self, reason: EndReason) {
+        if let State::Live(publisher) = std::mem::replace(&mut self.state, State::Done) {
+            info!(broadcast.id = %publisher.broadcast().key(), reason = reason.reason(),
+                "publisher gone");
+            publisher.finish(reason);
+        }
+    }
+
+    /// Writes what the session has to say; `false` when the peer does not take it.
+    async fn flush(&mut self) -> bool {
+        let output = self.session.take_output();
+        if output.is_empty() {
+            return true;
+        }
+        let written = timeout(WRITE_TIMEOUT, self.socket.write_all(&output)).await;
+        matches!(written, Ok(Ok(())))
+    }
+
+    async fn say_goodbye(mut self) {
+        self.finish(EndReason::Lost);
+        // Half-closed, so that the last message is read before the reset of unread input.
+        drop(timeout(WRITE_TIMEOUT, self.socket.shutdown()).await);
+    }
+}
+
+enum News {
+    Decided(Decision),
+    Ended(EndReason),
+}
+
+/// What the server says next: its decision, a refusal when that does not come in time, or the end
+/// of the broadcast.
+async fn news(state: &mut State) -> News {
+    match state {
+        State::Deciding(decision, until) => {
+            let decision = match tokio::time::timeout_at(*until, decision).await {
+                Ok(Ok(decision)) => decision,
+                _ => Decision::Reject(try_again()),
+            };
+            News::Decided(decision)
+        }
+        State::Live(publisher) => News::Ended(publisher.ended().await),
+        State::Talking | State::Done => std::future::pending().await,
+    }
+}
+
+async fn due(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads what is there, at most [`READ_BYTES_MAX`].
+async fn read(socket: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
+    buffer.reserve(READ_BYTES_MAX);
+    let mut limited = bytes::BufMut::limit(buffer, READ_BYTES_MAX);
+    socket.read_buf(&mut limited).await
+}
+
+fn try_again() -> Refusal {
+    let sentence = "The server is busy. Try again in a few seconds.".to_owned();
+    Refusal {
+        code: RefusalCode::TryAgain,
+        sentence,
+    }
+}
+
+fn sentence(fault: &FlvError) -> String {
+    match fault {
+        FlvError::Codec(name) => format!(
+            "{name} is not taken. In OBS: Settings, Output, Streaming: choose an H.264 video \
+             encoder and AAC audio."
+        ),
+        FlvError::PictureTooLarge(width, height) => format!(
+            "The picture of {width}x{height} is too large. In OBS: Settings, Video, Output \
+             (Scaled) Resolution: at most 7680x4320."
+        ),
+        _ => "The stream is damaged. Start it again; if this repeats, update the encoder.".into(),
+    }
+}
+
+/// The bitrate of one publisher, as a mean over [`METER_WINDOW`].
+#[derive(Debug)]
+struct Meter {
+    limit_bps: u64,
+    since: Instant,
+    bytes: u64,
+    strikes: u32,
+}
+
+impl Meter {
+    const fn new(now: Instant, limit_bps: u64) -> Self {
+        Self {
+            limit_bps,
+            since: now,
+            bytes: 0,
+            strikes: 0,
+        }
+    }
+
+    /// Counts bytes; true when two windows in a row were over 150 % of the limit.
+    fn add(&mut self, now: Instant, bytes: usize) -> bool {
+        self.bytes += u64::try_from(bytes).unwrap_or(0);
+        let passed = now.saturating_duration_since(self.since);
+        if passed < METER_WINDOW {
+            return false;
+        }
+        let ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let bps = self.bytes.saturating_mul(8_000) / ms;
+        let is_over = bps > self.limit_bps / 2 * 3;
+        self.strikes = if is_over { self.strikes + 1 } else { 0 };
+        (self.since, self.bytes) = (now, 0);
+        self.strikes >= 2
+    }
+}

@@ -1,0 +1,584 @@
+//! The dialogue with byte-level clients, and chunks in any split.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::amf::{self, Value};
+use super::chunk::{ChunkError, ChunkReader, ChunkWriter, Message, MessageLimits, kind};
+use super::session::{CloseReason, Session, SessionEvent};
+use crate::request::{Refusal, RefusalCode};
+
+fn message() -> impl Strategy<Value = (u8, Message)> {
+    let payload = proptest::collection::vec(any::<u8>(), 0..2_000);
+    let types = prop_oneof![Just(kind::AUDIO), Just(kind::VIDEO), Just(kind::COMMAND)];
+    (3_u8..60, types, any::<u32>(), 0_u32..5, payload).prop_map(
+        |(id, type_id, timestamp, stream_id, payload)| {
+            (
+                id,
+                Message {
+                    type_id,
+                    stream_id,
+                    timestamp,
+                    payload: payload.into(),
+                },
+            )
+        },
+    )
+}
+
+fn read_all(pieces: &[&[u8]]) -> Result<Vec<Message>, ChunkError> {
+    let mut reader = ChunkReader::new(MessageLimits::PUBLISHING);
+    let mut out = Vec::new();
+    for piece in pieces {
+        reader.push(piece);
+        while let Some(message) = reader.next_message()? {
+            out.push(message);
+        }
+    }
+    Ok(out)
+}
+
+proptest! {
+    #[test]
+    fn any_split_of_the_bytes_gives_the_same_messages(
+        list in proptest::collection::vec(message(), 1..8),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..20),
+    ) {
+        let mut bytes = BytesMut::new();
+        let mut writer = ChunkWriter::default();
+        for (id, message) in &list {
+            writer.write(&mut bytes, *id, message);
+        }
+        let mut at: Vec<usize> = cuts.iter().map(|c| c.index(bytes.len())).collect();
+        at.extend([0, bytes.len()]);
+        at.sort_unstable();
+        let pieces: Vec<&[u8]> = at.windows(2).map(|w| &bytes[w[0]..w[1]]).collect();
+        let expected: Vec<Message> = list.into_iter().map(|(_, m)| m).collect();
+        prop_assert_eq!(read_all(&pieces), Ok(expected));
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+        let _ = read_all(&[&bytes]);
+    }
+}
+
+/// A video message cut by a sound message on another chunk stream: raw `rml_rtmp` panics here.
+#[test]
+fn interleaved_chunk_streams_do_not_mix_their_bytes() {
+    let mut bytes = BytesMut::new();
+    let head = |id: u8, length: u64, type_id: u8, out: &mut BytesMut| {
+        out.put_u8(id);
+        out.put_uint(40, 3);
+        out.put_uint(length, 3);
+        out.put_u8(type_id);
+        out.put_u32_le(1);
+    };
+    head(6, 300, kind::VIDEO, &mut bytes);
+    bytes.put_bytes(b'v', 128);
+    head(4, 200, kind::AUDIO, &mut bytes);
+    bytes.put_bytes(b'a', 128);
+    bytes.put_u8(0xc6);
+    bytes.put_bytes(b'v', 128);
+    bytes.put_u8(0xc4);
+    bytes.put_bytes(b'a', 72);
+    bytes.put_u8(0xc6);
+    bytes.put_bytes(b'v', 44);
+    let got = read_all(&[&bytes]).unwrap();
+    assert_eq!(got[0].payload, Bytes::from(vec![b'a'; 200]));
+    assert_eq!(got[1].payload, Bytes::from(vec![b'v'; 300]));
+}
+
+#[test]
+fn extended_times_are_repeated_on_every_chunk_and_deltas_add_up() {
+    let mut bytes = BytesMut::new();
+    let time = 0x0100_0005;
+    let payload = Bytes::from(vec![7; 300]);
+    let first = Message {
+        type_id: kind::AUDIO,
+        stream_id: 1,
+        timestamp: time,
+        payload,
+    };
+    ChunkWriter::default().write(&mut bytes, 4, &first);
+    // Type 1: delta 20, ten bytes; then type 3: the same delta again.
+    bytes.put_u8(0x44);
+    bytes.put_uint(20, 3);
+    bytes.put_uint(2, 3);
+    bytes.put_u8(kind::AUDIO);
+    bytes.put_slice(&[1, 2, 0xc4, 3, 4]);
+    let times: Vec<u32> = read_all(&[&bytes])
+        .unwrap()
+        .iter()
+        .map(|m| m.timestamp)
+        .collect();
+    assert_eq!(times, [time, time + 20, time + 40]);
+}
+
+#[test]
+fn a_chunk_size_changes_between_the_chunks_of_another_stream() {
+    let mut bytes = BytesMut::new();
+    bytes.put_slice(&[6, 0, 0, 0, 0, 1, 44, kind::VIDEO, 1, 0, 0, 0]);
+    bytes.put_bytes(b'v', 128);
+    bytes.put_slice(&[
+        2,
+        0,
+        0,
+        0,
+        0,
+        0,
+        4,
+        kind::SET_CHUNK_SIZE,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0xff,
+    ]);
+    bytes.put_u8(0xc6);
+    bytes.put_bytes(b'v', 172);
+    assert_eq!(read_all(&[&bytes]).unwrap()[0].payload.len(), 300);
+}
+
+#[test]
+fn abort_drops_what_was_begun() {
+    let mut bytes = BytesMut::new();
+    bytes.put_slice(&[6, 0, 0, 0, 0, 1, 44, kind::VIDEO, 1, 0, 0, 0]);
+    bytes.put_bytes(b'x', 128);
+    bytes.put_slice(&[2, 0, 0, 0, 0, 0, 4, kind::ABORT, 0, 0, 0, 0, 0, 0, 0, 6]);
+    bytes.put_slice(&[6, 0, 0, 0, 0, 0, 2, kind::VIDEO, 1, 0, 0, 0, b'o', b'k']);
+    let got = read_all(&[&bytes]).unwrap();
+    assert_eq!(got.len(), 1);
+    assert_eq!(&got[0].payload[..], b"ok");
+}
+
+#[test]
+fn chunks_that_lie_are_refused_by_name() {
+    let set_size = |size: u32| {
+        let mut b = vec![2, 0, 0, 0, 0, 0, 4, kind::SET_CHUNK_SIZE, 0, 0, 0, 0];
+        b.extend(size.to_be_bytes());
+        b
+    };
+    let many: Vec<u8> = (0..70_u16)
+        .flat_map(|n| {
+            let mut b = vec![0, u8::try_from(n).unwrap()];
+            b.extend([0, 0, 0, 0, 1, 0, kind::AUDIO, 1, 0, 0, 0]);
+            b.extend([0; 128]);
+            b
+        })
+        .collect();
+    let cases = [
+        (set_size(0), ChunkError::ChunkSize),
+        (set_size(127), ChunkError::ChunkSize),
+        (set_size(1 << 31), ChunkError::ChunkSize),
+        (vec![0xc5], ChunkError::ChunkOrder),
+        (vec![0x45, 0, 0, 0, 0, 0, 1, 8], ChunkError::ChunkOrder),
+        (
+            vec![5, 0, 0, 0, 0xff, 0xff, 0xff, kind::VIDEO, 1, 0, 0, 0],
+            ChunkError::MessageTooLarge,
+        ),
+        (many, ChunkError::ChunkOrder),
+    ];
+    for (bytes, expected) in cases {
+        assert_eq!(read_all(&[&bytes]), Err(expected));
+    }
+}
+
+/// A client that speaks bytes.
+struct Client {
+    session: Session,
+    writer: ChunkWriter,
+    reader: ChunkReader,
+    now: Instant,
+}
+
+impl Client {
+    fn shaken() -> Self {
+        let now = Instant::now();
+        let mut session = Session::new(now);
+        let mut c0_c1 = vec![3; 1];
+        c0_c1.extend([0; 1_536]);
+        session.receive(now, &c0_c1);
+        let answer = session.take_output();
+        assert_eq!(answer.len(), 1 + 1_536 + 1_536);
+        session.receive(now, &answer[1..1 + 1_536]);
+        let limits = MessageLimits::PUBLISHING;
+        Self {
+            session,
+            writer: ChunkWriter::default(),
+            reader: ChunkReader::new(limits),
+            now,
+        }
+    }
+
+    fn send(&mut self, type_id: u8, stream_id: u32, payload: Bytes) {
+        let mut bytes = BytesMut::new();
+        let message = Message {
+            type_id,
+            stream_id,
+            timestamp: 0,
+            payload,
+        };
+        self.writer.write(&mut bytes, 3, &message);
+        self.session.receive(self.now, &bytes);
+    }
+
+    fn command(&mut self, stream_id: u32, values: &[Value]) {
+        self.send(kind::COMMAND, stream_id, amf::write(values));
+    }
+
+    /// The messages the server has sent: type, and values of commands.
+    fn answers(&mut self) -> Vec<(u8, u32, Vec<Value>)> {
+        let output = self.session.take_output();
+        self.reader.push(&output);
+        let mut out = Vec::new();
+        while let Some(m) = self.reader.next_message().unwrap() {
+            let values = match m.type_id {
+                kind::COMMAND => amf::read(m.payload).unwrap(),
+                _ => Vec::new(),
+            };
+            out.push((m.type_id, m.stream_id, values));
+        }
+        out
+    }
+
+    fn connect(&mut self, extra: Vec<(String, Value)>) {
+        let mut object = vec![
+            ("app".to_owned(), Value::text("live")),
+            ("type".to_owned(), Value::text("nonprivate")),
+            ("tcUrl".to_owned(), Value::text("rtmp://127.0.0.1/live")),
+        ];
+        object.extend(extra);
+        let connect = Value::text("connect");
+        self.command(0, &[connect, Value::Number(1.0), Value::Object(object)]);
+    }
+
+    /// As OBS does it.
+    fn publish(&mut self, key: &str) {
+        for (n, name) in [(2.0, "releaseStream"), (3.0, "FCPublish")] {
+            let values = [
+                Value::text(name),
+                Value::Number(n),
+                Value::Null,
+                Value::text(key),
+            ];
+            self.command(0, &values);
+        }
+        self.command(
+            0,
+            &[Value::text("createStream"), Value::Number(4.0), Value::Null],
+        );
+        let values = [
+            Value::text("publish"),
+            Value::Number(5.0),
+            Value::Null,
+            Value::text(key),
+            Value::text("live"),
+        ];
+        self.command(1, &values);
+    }
+
+    fn closed(&mut self) -> Option<CloseReason> {
+        while let Some(event) = self.session.poll() {
+            if let SessionEvent::Closed(reason) = event {
+                return Some(reason);
+            }
+        }
+        None
+    }
+
+    fn asked(&mut self) -> Option<(String, String)> {
+        match self.session.poll() {
+            Some(SessionEvent::PublishRequested {
+                app, stream_name, ..
+            }) => Some((app, stream_name)),
+            _ => None,
+        }
+    }
+}
+
+fn codes(answers: &[(u8, u32, Vec<Value>)]) -> Vec<String> {
+    answers
+        .iter()
+        .filter_map(|(_, _, values)| {
+            let name = values.first()?.as_text()?;
+            let code = values
+                .iter()
+                .find_map(|v| v.property("code"))
+                .and_then(Value::as_text);
+            Some(code.map_or_else(|| name.to_owned(), |c| format!("{name} {c}")))
+        })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn obs_publishes() {
+    let mut client = Client::shaken();
+    // OBS sets its chunk size before it connects.
+    client.send(
+        kind::SET_CHUNK_SIZE,
+        0,
+        Bytes::from_static(&[0, 0, 0x10, 0]),
+    );
+    client.connect(Vec::new());
+    let answers = client.answers();
+    let types: Vec<u8> = answers.iter().map(|a| a.0).collect();
+    assert_eq!(
+        types,
+        [
+            kind::WINDOW_ACK_SIZE,
+            kind::SET_PEER_BANDWIDTH,
+            kind::COMMAND
+        ]
+    );
+    assert_eq!(codes(&answers), ["_result NetConnection.Connect.Success"]);
+    client.publish("live_key?token=1");
+    let answers = client.answers();
+    assert_eq!(
+        codes(&answers),
+        [
+            "_result",
+            "_result",
+            "onFCPublish NetStream.Publish.Start",
+            "_result"
+        ]
+    );
+    assert_eq!(
+        answers[3].2[3],
+        Value::Number(1.0),
+        "the stream's id is the fourth value"
+    );
+    assert_eq!(client.asked(), Some(("live".into(), "live_key".into())));
+    client.session.accept(client.now);
+    let answers = client.answers();
+    assert_eq!(answers[0].0, kind::USER_CONTROL);
+    assert_eq!(codes(&answers), ["onStatus NetStream.Publish.Start"]);
+    client.send(kind::AUDIO, 1, Bytes::from_static(&[0xaf, 0, 0x12, 0x10]));
+    assert!(matches!(client.session.poll(), Some(SessionEvent::Media(m)) if m.type_id == 8));
+    let gone = [
+        Value::text("deleteStream"),
+        Value::Number(6.0),
+        Value::Null,
+        Value::Number(1.0),
+    ];
+    client.command(0, &gone);
+    assert!(matches!(
+        client.session.poll(),
+        Some(SessionEvent::Finished)
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn enhanced_fields_are_answered_only_when_they_were_sent() {
+    for is_enhanced in [false, true] {
+        let mut client = Client::shaken();
+        let list = Value::List(vec![Value::text("hvc1")]);
+        let extra = if is_enhanced {
+            vec![("fourCcList".to_owned(), list)]
+        } else {
+            Vec::new()
+        };
+        client.connect(extra);
+        let answers = client.answers();
+        let properties = &answers.last().unwrap().2[2];
+        assert_eq!(properties.property("fourCcList").is_some(), is_enhanced);
+        assert_eq!(properties.property("capsEx").is_some(), is_enhanced);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn gstreamer_publishes_with_transaction_zero_and_deletes_by_name() {
+    let mut client = Client::shaken();
+    client.connect(Vec::new());
+    client.answers();
+    client.command(
+        0,
+        &[Value::text("createStream"), Value::Number(2.0), Value::Null],
+    );
+    let key = Value::text("live_key");
+    let values = [
+        Value::text("publish"),
+        Value::Number(0.0),
+        Value::Null,
+        key.clone(),
+    ];
+    client.command(1, &values);
+    assert!(client.asked().is_some());
+    client.session.accept(client.now);
+    client.command(
+        0,
+        &[
+            Value::text("deleteStream"),
+            Value::Number(0.0),
+            Value::Null,
+            key,
+        ],
+    );
+    assert!(matches!(
+        client.session.poll(),
+        Some(SessionEvent::Finished)
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_key_gets_a_sentence_as_the_last_message_before_the_close() {
+    let mut client = Client::shaken();
+    client.connect(Vec::new());
+    client.publish("live_wrong");
+    client.answers();
+    assert!(client.asked().is_some());
+    let sentence = "This stream key is not known.".to_owned();
+    client.session.refuse(&Refusal {
+        code: RefusalCode::UnknownKey,
+        sentence: sentence.clone(),
+    });
+    let answers = client.answers();
+    let (_, stream_id, values) = answers.last().unwrap();
+    let info = &values[3];
+    assert_eq!(*stream_id, 1);
+    assert_eq!(info.property("level"), Some(&Value::text("error")));
+    assert_eq!(
+        info.property("code"),
+        Some(&Value::text("NetStream.Publish.BadName"))
+    );
+    assert_eq!(info.property("description"), Some(&Value::Text(sentence)));
+    assert_eq!(
+        client.closed(),
+        Some(CloseReason::Refused(RefusalCode::UnknownKey))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_in_the_url_counts_and_an_empty_one_is_told_where_to_put_it() {
+    let mut client = Client::shaken();
+    client.connect(vec![]);
+    client.command(
+        0,
+        &[Value::text("createStream"), Value::Number(2.0), Value::Null],
+    );
+    let publish = [
+        Value::text("publish"),
+        Value::Number(3.0),
+        Value::Null,
+        Value::text(""),
+    ];
+    client.command(1, &publish);
+    let answers = client.answers();
+    let info = &answers.last().unwrap().2[3];
+    let text = info
+        .property("description")
+        .and_then(Value::as_text)
+        .unwrap();
+    assert!(text.contains("Stream Key"), "{text}");
+
+    let mut client = Client::shaken();
+    let object = vec![("app".to_owned(), Value::text("live/live_key?x=1"))];
+    let connect = [
+        Value::text("connect"),
+        Value::Number(1.0),
+        Value::Object(object),
+    ];
+    client.command(0, &connect);
+    client.command(
+        0,
+        &[Value::text("createStream"), Value::Number(2.0), Value::Null],
+    );
+    client.command(1, &publish);
+    assert_eq!(client.asked(), Some(("live".into(), "live_key".into())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_input_closes_with_its_reason() {
+    let nested: Vec<u8> = [10, 0, 0, 0, 1].repeat(10_000);
+    let short = amf::write(&[Value::text("connect")]);
+    let nan = amf::write(&[Value::text("connect"), Value::Number(f64::NAN), Value::Null]);
+    let cases = [
+        (kind::COMMAND, Bytes::from(nested), CloseReason::Amf),
+        (kind::COMMAND, nan, CloseReason::Amf),
+        (kind::COMMAND, short, CloseReason::Dialogue),
+        (
+            kind::SET_CHUNK_SIZE,
+            Bytes::from_static(&[0, 0, 0, 0]),
+            chunk_size(),
+        ),
+    ];
+    for (type_id, payload, expected) in cases {
+        let mut client = Client::shaken();
+        client.send(type_id, 0, payload);
+        assert_eq!(client.closed(), Some(expected));
+    }
+    for stray in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 2, 0]] {
+        let mut session = Session::new(Instant::now());
+        session.receive(Instant::now(), stray);
+        assert!(matches!(
+            session.poll(),
+            Some(SessionEvent::Closed(CloseReason::Handshake))
+        ));
+    }
+}
+
+const fn chunk_size() -> CloseReason {
+    CloseReason::Chunk(ChunkError::ChunkSize)
+}
+
+#[tokio::test(start_paused = true)]
+async fn publish_out_of_order_is_refused() {
+    let mut client = Client::shaken();
+    client.publish("live_key");
+    assert!(client.closed().is_some(), "before connect");
+
+    let mut client = Client::shaken();
+    client.connect(Vec::new());
+    client.publish("live_key");
+    assert!(client.asked().is_some());
+    client.session.accept(client.now);
+    client.publish("live_key");
+    assert_eq!(client.closed(), Some(CloseReason::Dialogue), "twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn media_before_publishing_is_ignored_within_a_bound() {
+    let mut client = Client::shaken();
+    client.connect(Vec::new());
+    for _ in 0..65 {
+        client.send(kind::VIDEO, 1, Bytes::from(vec![0; 60_000]));
+    }
+    assert_eq!(client.closed(), None);
+    for _ in 0..10 {
+        client.send(kind::VIDEO, 1, Bytes::from(vec![0; 60_000]));
+    }
+    assert_eq!(client.closed(), Some(CloseReason::Dialogue));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_stage_has_its_own_time_limit() {
+    let mut session = Session::new(Instant::now());
+    session.receive(Instant::now(), &[3, 0, 0]);
+    let at = session.deadline().unwrap();
+    session.tick(at);
+    assert!(matches!(
+        session.poll(),
+        Some(SessionEvent::Closed(CloseReason::TimeoutHandshake))
+    ));
+
+    let mut client = Client::shaken();
+    client.session.tick(client.session.deadline().unwrap());
+    assert_eq!(client.closed(), Some(CloseReason::TimeoutConnect));
+
+    let mut client = Client::shaken();
+    client.connect(Vec::new());
+    client.session.tick(client.session.deadline().unwrap());
+    assert_eq!(client.closed(), Some(CloseReason::TimeoutPublish));
+
+    let mut client = Client::shaken();
+    client.connect(Vec::new());
+    client.publish("live_key");
+    client.session.poll();
+    client.session.accept(client.now);
+    client.session.tick(client.session.deadline().unwrap());
+    assert_eq!(client.closed(), Some(CloseReason::TimeoutMedia));
+}
