@@ -10,10 +10,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
         "cargo",
         &["run", "--quiet", "--bin", "lamplight", "--", "openapi"],
     )?;
-    let document: serde_json::Value =
-        serde_json::from_str(&text).context("`lamplight openapi` printed something else")?;
+    serde_json::from_str::<serde_json::Value>(&text)
+        .context("`lamplight openapi` printed something else")?;
     let path = command::root().join("docs/openapi.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&document)? + "\n")?;
+    std::fs::write(&path, text + "\n")?;
     eprintln!("xtask: wrote {}", path.display());
     Ok(())
 }
