@@ -48,7 +48,7 @@ pub(crate) fn admin_routes(app: &App) -> Router {
 }
 
 /// The API document, as it is served and kept in `docs/openapi.json`.
-pub fn document() -> String {
+pub(crate) fn document() -> String {
     openapi::text(&described().split_for_parts().1)
 }
 

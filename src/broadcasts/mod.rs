@@ -10,6 +10,7 @@
 //!
 //! Not here: the state of a room ([`crate::rooms`]), any byte of media.
 
+mod cues;
 mod model;
 mod routes;
 mod service;
@@ -17,7 +18,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::model::{AddKeyError, KEY_PREFIX, NewPublishKey, Sending};
+pub(crate) use self::cues::{NewCue, PlaceCueError, PlacedCue, close_cue, now_us, place_cue};
+pub(crate) use self::model::{AddKeyError, NewPublishKey, Sending};
 pub(crate) use self::routes::routes;
 pub(crate) use self::service::{changes, cut, decide, has_broadcast, news, sending};
 pub(crate) use self::store::{add_key, close_publishing, has_key, open_access, revoke_key};

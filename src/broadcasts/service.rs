@@ -154,7 +154,7 @@ pub(crate) fn sending(app: &App, room: RoomId) -> Option<Sending> {
     })
 }
 
-fn find(app: &App, room: RoomId) -> Option<Arc<Broadcast>> {
+pub(super) fn find(app: &App, room: RoomId) -> Option<Arc<Broadcast>> {
     app.media.find(&BroadcastKey::new(&room.to_string()))
 }
 

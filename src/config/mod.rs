@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::Figment;
-use figment::providers::{Env, Format, Toml};
+use figment::providers::{Env, Format, Serialized, Toml};
 
 use self::reader::Reader;
 
@@ -123,6 +123,8 @@ pub struct Shutdown {
 /// Where values come from besides the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
+    /// `section.key=value` that stand in for the defaults.
+    pub presets: Vec<String>,
     /// A TOML file.
     pub file: Option<PathBuf>,
     /// Whether `LAMPLIGHT_*` variables count.
@@ -147,6 +149,7 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         let mut lines = Vec::new();
+        figment = set(figment, &sources.presets, &mut lines);
         if let Some(path) = &sources.file {
             if !path.is_file() {
                 lines.push(format!("config file {} cannot be read", path.display()));
@@ -156,14 +159,7 @@ impl Config {
         if sources.environment {
             figment = figment.merge(environment());
         }
-        for setting in &sources.settings {
-            let Some((key, value)) = setting.split_once('=') else {
-                lines.push(format!("--set {setting}: write it as SECTION.KEY=VALUE"));
-                continue;
-            };
-            let Ok(value) = value.parse::<figment::value::Value>();
-            figment = figment.merge((key.trim(), value));
-        }
+        figment = set(figment, &sources.settings, &mut lines);
         let mut reader = Reader::new(figment, lines);
         let config = Self::read(&mut reader);
         config.check_together(&mut reader);
@@ -280,6 +276,19 @@ impl Convert {
             clean_height_max: reader.number("convert.clean_height_max", 144..=4_320),
         }
     }
+}
+
+/// Merges `section.key=value`.
+fn set(mut figment: Figment, settings: &[String], lines: &mut Vec<String>) -> Figment {
+    for setting in settings {
+        let Some((key, value)) = setting.split_once('=') else {
+            lines.push(format!("--set {setting}: write it as SECTION.KEY=VALUE"));
+            continue;
+        };
+        let Ok(value) = value.parse::<figment::value::Value>();
+        figment = figment.merge(Serialized::default(key.trim(), value));
+    }
+    figment
 }
 
 /// `LAMPLIGHT_SECTION__KEY`; those of the test harness are not settings.

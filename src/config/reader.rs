@@ -214,6 +214,7 @@ fn shown(value: &Value) -> String {
         Value::Num(_, num) => num
             .to_i128()
             .map(|n| n.to_string())
+            .or_else(|| num.to_u128().map(|n| n.to_string()))
             .or_else(|| num.to_f64().map(|n| n.to_string()))
             .unwrap_or_else(|| "a number".into()),
         Value::Empty(_, _) => "nothing".into(),

@@ -81,6 +81,7 @@ fn a_later_source_wins_and_a_password_is_not_shown() {
     let sources = Sources {
         file: Some(file.clone()),
         environment: false,
+        presets: Vec::new(),
         settings: vec!["rtmp.listen=127.0.0.1:2".into()],
     };
     let config = Config::load(&sources).unwrap();

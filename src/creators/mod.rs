@@ -12,7 +12,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::model::{Creator, Kind, NewCreator};
+pub(crate) use self::model::{Kind, NewCreator};
 pub(crate) use self::routes::routes;
 pub(crate) use self::service::{CreateError, create};
-pub(crate) use self::store::{exists, find};
+pub(crate) use self::store::exists;

@@ -60,7 +60,7 @@ const COLUMNS: &str = "SELECT id, handle, kind, name, bio, category, version, cr
                        updated_us FROM creators WHERE ";
 
 /// The creator of this id or handle.
-pub(crate) async fn find(db: &Db, id_or_handle: &str) -> sqlx::Result<Option<Creator>> {
+pub(super) async fn find(db: &Db, id_or_handle: &str) -> sqlx::Result<Option<Creator>> {
     let sql = format!("{COLUMNS} state = 'active' AND (id = $1 OR handle = $2)");
     let row = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(id_or_handle)

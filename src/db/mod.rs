@@ -7,6 +7,9 @@
 //!
 //! Not here: any table. Stores of the modules own their SQL.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::str::FromStr;

@@ -10,6 +10,7 @@
 //!
 //! Not here: shelf, cards, deals; who may publish ([`crate::broadcasts`]).
 
+mod cards;
 mod jobs;
 mod model;
 mod routes;
@@ -18,8 +19,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::cards::{CardError, place_card};
 pub(crate) use self::jobs::run;
-pub(crate) use self::model::{NewRoom, State};
+pub(crate) use self::model::NewRoom;
 pub(crate) use self::routes::routes;
 pub(crate) use self::service::{CreateError, create};
-pub(crate) use self::store::find;

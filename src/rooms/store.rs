@@ -60,7 +60,7 @@ pub(super) async fn count_scheduled(tx: &mut Tx, creator: CreatorId) -> sqlx::Re
     tx.fetch_one(query).await?.try_get(0)
 }
 
-pub(crate) async fn find(db: &Db, id: RoomId) -> sqlx::Result<Option<Room>> {
+pub(super) async fn find(db: &Db, id: RoomId) -> sqlx::Result<Option<Room>> {
     let sql = format!("{COLUMNS} r.id = $1");
     let query = sqlx::query(AssertSqlSafe(sql)).bind(id.to_string());
     let row = query.fetch_optional(db.readers()).await?;
@@ -168,11 +168,28 @@ async fn moved(tx: &mut Tx, sql: &'static str, id: RoomId, now: Timestamp) -> sq
     Ok(tx.execute(query).await?.rows_affected() == 1)
 }
 
-/// Whether an instance has its place on the room's timeline.
-pub(super) async fn has_timeline(db: &Db, id: RoomId, instance: &str) -> sqlx::Result<bool> {
+/// What to add to the T of an instance to get room time.
+pub(super) async fn timeline_offset(
+    db: &Db,
+    id: RoomId,
+    instance: &str,
+) -> sqlx::Result<Option<i64>> {
     let sql = "SELECT offset_us FROM room_timelines WHERE room_id = $1 AND instance = $2";
     let query = sqlx::query(sql).bind(id.to_string()).bind(instance);
-    Ok(query.fetch_optional(db.readers()).await?.is_some())
+    let row = query.fetch_optional(db.readers()).await?;
+    row.map(|row| row.try_get(0)).transpose()
+}
+
+/// The number of the room's next card.
+pub(super) async fn next_card_seq(tx: &mut Tx, id: RoomId) -> sqlx::Result<i64> {
+    let sql = "UPDATE rooms SET card_seq = card_seq + 1 WHERE id = $1 RETURNING card_seq";
+    let query = sqlx::query(sql).bind(id.to_string());
+    tx.fetch_one(query).await?.try_get(0)
+}
+
+/// Whether an instance has its place on the room's timeline.
+pub(super) async fn has_timeline(db: &Db, id: RoomId, instance: &str) -> sqlx::Result<bool> {
+    Ok(timeline_offset(db, id, instance).await?.is_some())
 }
 
 /// Gives an instance its place: the first begins at 0, each later one where wall time is, and

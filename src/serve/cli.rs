@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-use super::{Server, StartError, log, open};
+use super::demo::SeedError;
+use super::{Server, StartError, admin, demo, log, open};
+use crate::accounts::CreateOperatorError;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Sources};
 use crate::router;
@@ -25,6 +27,11 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve(Settings),
+    /// Run the server with a show of its own and print where to watch it
+    Demo(demo::Options),
+    /// Tasks for the owner of the machine
+    #[command(subcommand)]
+    Admin(admin::Task),
     /// Bring the schema of the database up to date
     Migrate(Settings),
     /// Print the OpenAPI document
@@ -47,12 +54,14 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    fn load(self) -> Result<Config, ConfigError> {
+    /// `presets` stand in for the defaults.
+    pub(super) fn load(self, presets: &[&str]) -> Result<Config, ConfigError> {
         let mut settings = self.set;
         if let Some(dir) = self.data_dir {
             settings.push(format!("data_dir={dir:?}"));
         }
         Config::load(&Sources {
+            presets: presets.iter().map(|&preset| preset.into()).collect(),
             file: self.config,
             environment: true,
             settings,
@@ -67,6 +76,10 @@ pub(super) enum Failure {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error(transparent)]
+    Operator(#[from] CreateOperatorError),
+    #[error(transparent)]
+    Seed(#[from] SeedError),
     #[error("starting the runtime")]
     Runtime(#[source] std::io::Error),
     #[error("writing to standard output")]
@@ -92,12 +105,14 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(settings) => {
-            let config = settings.load()?;
+            let config = settings.load(&[])?;
             log::start(&config.log)?;
             runtime()?.block_on(serve(config))
         }
+        Command::Demo(options) => demo::run(options),
+        Command::Admin(task) => admin::run(task),
         Command::Migrate(settings) => {
-            let config = settings.load()?;
+            let config = settings.load(&[])?;
             log::start(&config.log)?;
             runtime()?.block_on(migrate(config))
         }
@@ -108,7 +123,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

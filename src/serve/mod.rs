@@ -7,7 +7,9 @@
 //! - After the stop signal the process ends within 15 s, whatever hangs.
 //! - What was acknowledged is committed: stopping loses nothing of it.
 
+mod admin;
 pub mod cli;
+mod demo;
 mod http;
 mod log;
 

@@ -1,0 +1,63 @@
+//! `lamplight demo`: the server on defaults of its own, with a show that runs by itself.
+//!
+//! Invariants
+//! - The printed line comes when every listener accepts; standard output holds nothing before it.
+//! - Room, key and token stay the same over restarts: `demo.json` keeps them, readable by its
+//!   owner only.
+
+mod cards;
+mod seed;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use self::seed::Seed;
+pub(super) use self::seed::SeedError;
+use self::summary::Summary;
+use super::cli::{self, Failure, Settings};
+use super::{Server, log};
+use crate::clock::Clock;
+
+/// What the demo changes of the defaults: a directory of its own, and no drain, since its show
+/// would go on for ever.
+const PRESETS: [&str; 2] = ["data_dir=./data/demo", "shutdown.drain_s=0"];
+
+/// How the summary is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Print {
+    /// For people
+    Text,
+    /// One JSON object on the first line
+    Json,
+}
+
+/// The options of the demo.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Options {
+    #[command(flatten)]
+    settings: Settings,
+    /// Leave the room waiting for OBS
+    #[arg(long)]
+    no_publisher: bool,
+    /// How to print the addresses
+    #[arg(long, value_enum, default_value = "text")]
+    print: Print,
+}
+
+/// Runs the demo until it is stopped.
+pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
+    let config = options.settings.load(&PRESETS)?;
+    log::start(&config.log)?;
+    cli::runtime()?.block_on(async {
+        let server = Server::start(config, Clock::system()).await?;
+        let seed = Seed::load_or_plant(server.app()).await?;
+        let summary = Summary::new(server.bound(), &seed, !options.no_publisher);
+        cli::say(&summary.render(options.print))?;
+        cards::start(&server, seed.room);
+        Ok(cli::serve_until_stopped(server).await)
+    })
+}
