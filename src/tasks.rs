@@ -34,7 +34,7 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let running = Running::enter(self, name);
-        let span = tracing::info_span!("task", task.name = name);
+        let span = tracing::info_span!(parent: None, "task", task.name = name);
         let future = async move {
             future.await;
             drop(running);

@@ -4,7 +4,8 @@ use sqlx::Row;
 
 use super::model::OPERATOR_SCOPES;
 use super::*;
-use crate::db::testing::{Fixture, NOON};
+use crate::app::Fixture;
+use crate::db::NOON;
 
 #[test]
 fn handles_are_folded_and_odd_ones_refused() {

@@ -6,6 +6,8 @@
 
 mod parts;
 mod secrets;
+#[cfg(test)]
+mod testing;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -17,6 +19,8 @@ use tokio::sync::watch;
 pub(crate) use self::parts::Parts;
 pub use self::secrets::{Secrets, SecretsError};
 pub(crate) use self::secrets::{hash, hex, new_secret};
+#[cfg(test)]
+pub(crate) use self::testing::Fixture;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;

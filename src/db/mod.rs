@@ -8,7 +8,7 @@
 //! Not here: any table. Stores of the modules own their SQL.
 
 #[cfg(test)]
-pub(crate) mod testing;
+mod testing;
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -20,6 +20,9 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, Executor, SqlSafeStr, Transaction};
 use tokio::sync::Notify;
+
+#[cfg(test)]
+pub(crate) use self::testing::{Folder, NOON, fresh};
 
 /// Readers beside the one writer of SQLite.
 const SQLITE_READERS_MAX: u32 = 4;

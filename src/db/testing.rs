@@ -3,50 +3,45 @@
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Db;
-use crate::app::App;
-use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, Sources};
+use crate::clock::Timestamp;
 
 /// A moment of the tests' clock.
 pub(crate) const NOON: Timestamp = Timestamp::from_micros(1_790_000_000_000_000);
 
-/// Everything a store or use case needs, over an empty schema. Removed when dropped.
-pub(crate) struct Fixture {
-    pub(crate) app: App,
-    dir: PathBuf,
-}
+/// A directory of one test, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Folder(PathBuf);
 
-impl Fixture {
-    pub(crate) async fn new() -> Self {
+impl Folder {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("lamplight-unit-{}-{number}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        let url = postgres::fresh_database().await.unwrap_or_default();
-        let config = Config::load(&Sources {
-            settings: vec![
-                format!("data_dir={:?}", dir.display().to_string()),
-                format!("db.url={url:?}"),
-            ],
-            ..Sources::default()
-        });
-        let clock = Clock::standing_at(NOON);
-        let app = crate::serve::open(config.unwrap(), clock).await.unwrap();
-        Self { app, dir }
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
     }
 
-    pub(crate) fn db(&self) -> &Db {
-        &self.app.db
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 }
 
-impl Drop for Fixture {
+impl Drop for Folder {
     fn drop(&mut self) {
-        // SQLite may still hold the file open; the directory goes all the same.
-        drop(std::fs::remove_dir_all(&self.dir));
+        // SQLite may still hold a file open; the directory goes all the same.
+        drop(std::fs::remove_dir_all(&self.0));
     }
+}
+
+/// An empty database with its schema.
+pub(crate) async fn fresh(folder: &Folder) -> Db {
+    let url = postgres::fresh_database().await.unwrap_or_default();
+    let db = Db::open(&url, folder.path()).await.unwrap();
+    db.migrate().await.unwrap();
+    db
 }

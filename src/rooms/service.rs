@@ -125,7 +125,7 @@ pub(super) async fn apply(
     match step {
         Move::GoLive | Move::Resume => {
             if let Some(sending) = sending {
-                store::close_timeline(&mut tx, id, now).await?;
+                store::close_timeline(&mut tx, id, sending.first_at).await?;
                 store::insert_timeline(&mut tx, id, sending).await?;
             }
         }
@@ -149,7 +149,7 @@ pub(super) async fn continue_timeline(
     sending: &Sending,
 ) -> sqlx::Result<()> {
     let mut tx = app.db.begin().await?;
-    store::close_timeline(&mut tx, room.id, app.clock.now()).await?;
+    store::close_timeline(&mut tx, room.id, sending.first_at).await?;
     store::insert_timeline(&mut tx, room.id, sending).await?;
     tx.commit().await
 }

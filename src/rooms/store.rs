@@ -220,10 +220,10 @@ pub(super) async fn insert_timeline(
     Ok(())
 }
 
-/// Notes when the media of the running instance was last seen.
-pub(super) async fn close_timeline(tx: &mut Tx, id: RoomId, now: Timestamp) -> sqlx::Result<()> {
+/// Ends the running instance's place.
+pub(super) async fn close_timeline(tx: &mut Tx, id: RoomId, at: Timestamp) -> sqlx::Result<()> {
     let sql = "UPDATE room_timelines SET last_us = $2 WHERE room_id = $1 AND last_us IS NULL";
-    let query = sqlx::query(sql).bind(id.to_string()).bind(now.as_micros());
+    let query = sqlx::query(sql).bind(id.to_string()).bind(at.as_micros());
     tx.execute(query).await?;
     Ok(())
 }

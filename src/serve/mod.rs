@@ -12,6 +12,7 @@ pub mod cli;
 mod demo;
 mod http;
 mod log;
+mod media;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -82,7 +83,7 @@ impl Server {
         let bound = Bound {
             http: address("http.listen", &http)?,
             admin: address("http.admin_listen", &admin)?,
-            rtmp: config.rtmp.listen,
+            rtmp: media::start_rtmp(&app).await?,
             webrtc: config.webrtc.udp,
         };
         http::start(&app, "http", http, router::routes(&app));

@@ -14,7 +14,17 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 2] = [
+const MORE: [(&str, &str, &str); 4] = [
+    (
+        "broadcasts",
+        "cues",
+        "timed data handed to the media core, by routes and by higher modules",
+    ),
+    (
+        "rooms",
+        "cards",
+        "the room's timeline: numbered, enveloped, carried by cues",
+    ),
     (
         "accounts",
         "audit",

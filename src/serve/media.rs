@@ -1,0 +1,46 @@
+//! The media listeners, and who answers their questions.
+
+use std::net::SocketAddr;
+
+use lamplight_media::request::{DECISIONS_WAITING_MAX, PublishRequest};
+use lamplight_media::rtmp::listener::{Listener, ListenerConfig};
+use tokio::sync::mpsc;
+
+use super::StartError;
+use crate::app::App;
+use crate::broadcasts;
+
+/// Opens the RTMP port and serves it; returns its address.
+pub(super) async fn start_rtmp(app: &App) -> Result<SocketAddr, StartError> {
+    let (key, addr) = ("rtmp.listen", app.config.rtmp.listen);
+    let failed = |source| StartError::Listen { key, addr, source };
+    let (requests, waiting) = mpsc::channel(DECISIONS_WAITING_MAX);
+    let config = ListenerConfig {
+        bitrate_bps_max: app.config.publish.bitrate_bps_max,
+    };
+    let listener = Listener::bind(addr, config, app.media.clone(), requests)
+        .await
+        .map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    app.tasks
+        .spawn_until_stop("broadcasts.decide", decide(app.clone(), waiting));
+    app.tasks
+        .spawn_until_stop("rtmp.accept", accept(app.clone(), listener));
+    Ok(bound)
+}
+
+async fn accept(app: App, listener: Listener) {
+    loop {
+        let connection = listener.accept().await;
+        let cancel = app.tasks.cancel_token();
+        app.tasks.spawn("rtmp.connection", connection.run(cancel));
+    }
+}
+
+/// One after the other: a question waits at most for those before it, and its listener gives up
+/// after five seconds.
+async fn decide(app: App, mut waiting: mpsc::Receiver<PublishRequest>) {
+    while let Some(request) = waiting.recv().await {
+        broadcasts::decide(&app, request).await;
+    }
+}
