@@ -67,6 +67,8 @@ export class LamplightPlayer extends HTMLElement {
   #frame: { meta: VideoFrameCallbackMetadata; at: FramePosition } | undefined;
   /** Counts calls of `connect`, so that an answer to an earlier one is known as such. */
   #attempt = 0;
+  /** How often in a row the media was not live although the room says it is. */
+  #refusals = 0;
   #connectedAt = 0;
   #sessionAt = 0;
   #progressAt = 0;
@@ -155,6 +157,7 @@ export class LamplightPlayer extends HTMLElement {
     this.#attempt += 1;
     this.#connectedAt = performance.now();
     this.#firstFrameMs = undefined;
+    this.#refusals = 0;
     this.#hadMedia = false;
     this.#meter = new FrameMeter();
     if (!this.room) return this.#tell('idle');
@@ -234,7 +237,8 @@ export class LamplightPlayer extends HTMLElement {
 
   #open(protocol: Protocol): void {
     this.#closeSession();
-    this.#tell(this.#hadMedia ? 'reconnecting' : 'connecting');
+    // A host who lost the connection is told once, not anew with every try.
+    if (this.#refusals < 2) this.#tell(this.#hadMedia ? 'reconnecting' : 'connecting');
     const context: SessionContext = {
       video: this.video,
       base: this.getAttribute('base') ?? '',
@@ -315,6 +319,7 @@ export class LamplightPlayer extends HTMLElement {
   #noteProgress(now: number): void {
     this.#progressAt = performance.now();
     this.#hadMedia = true;
+    this.#refusals = 0;
     this.#firstFrameMs ??= now - this.#connectedAt;
     if (this.#state !== 'playing' && !this.video.paused) this.#tell('playing');
   }
@@ -458,22 +463,29 @@ export class LamplightPlayer extends HTMLElement {
         if (this.#firstFrameMs === undefined) this.#connectedAt = performance.now();
         // Live by the room and not yet by the media: the carrier's own wait, then once more.
         if (waitMs === 0) return this.#open(protocol);
-        this.#tell(this.#hadMedia ? 'reconnecting' : 'connecting', { reason });
+        this.#refusals += 1;
+        if (this.#refusals > 1) this.#rest({ reason, room_state: 'interrupted' });
+        else this.#tell(this.#hadMedia ? 'reconnecting' : 'connecting', { reason });
         return this.#openAfter(protocol, waitMs);
       }
       case 'unreachable':
         if (this.#state !== 'waiting') this.#tell('reconnecting', { reason });
         break;
       case 'not_live':
-        // What comes next is another broadcast, with its own T.
-        this.#timeline = new CueTimeline();
-        this.#meter.skip();
-        this.#tell('waiting', { reason, room_state: word.state, starts_at: word.startsAt });
+        this.#refusals = 0;
+        this.#rest({ reason, room_state: word.state, starts_at: word.startsAt });
     }
     this.#retry = setTimeout(
       () => void this.#askAndWait(0, reason),
       Math.max(word.retryAfterMs, waitMs),
     );
+  }
+
+  /** Nothing is on air: what comes next is another broadcast, with its own T. */
+  #rest(more: Partial<StateDetail>): void {
+    this.#timeline = new CueTimeline();
+    this.#meter.skip();
+    this.#tell('waiting', more);
   }
 
   #tell(state: PlayerState, more: Partial<StateDetail> = NOTHING_MORE): void {
