@@ -85,6 +85,12 @@ impl Secrets {
         }
     }
 
+    /// Keys of a test.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self::from_key(&[7; KEY_LEN])
+    }
+
     /// Encrypts, with `about` bound to it: opened under another name it is refused.
     pub fn seal(&self, about: &str, plain: &[u8]) -> String {
         let nonce = random::<NONCE_LEN>();

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::BODY_BYTES_MAX;
 use super::error::{ApiError, Code};
-use super::request::RequestId;
+use super::request::{RequestId, RequestPath};
 use crate::app::App;
 use crate::app::hex;
 
@@ -53,6 +53,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Write<T> {
             .map_err(|_unrouted| ApiError::not_found())?;
         let RequestId(request_id) = request.extract_parts_with_state(app).await?;
         let key = idempotency_key(&request)?;
+        let path = request.extensions().get::<RequestPath>();
+        let RequestPath(path) = path.expect("every request passes through `around`").clone();
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let has_json_type = has_json_type(&request);
         let bytes = read_body(request).await?;
@@ -68,14 +70,14 @@ impl<T: DeserializeOwned> FromRequest<App> for Write<T> {
         let body = parse_json(text)?;
         let query = uri.query().unwrap_or_default();
         let mut hash = Sha256::new();
-        for part in [method.as_str(), uri.path(), query] {
+        for part in [method.as_str(), &path, query] {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
         hash.update(&bytes);
         let call = Call {
             route: format!("{method} {}", route.as_str()),
-            path: uri.path().into(),
+            path,
             request_id,
             fingerprint: hex(&hash.finalize()),
             key,

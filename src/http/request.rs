@@ -34,6 +34,10 @@ pub(crate) struct Client(pub(crate) IpAddr);
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId(pub(crate) String);
 
+/// The whole path: a nested route sees only its end.
+#[derive(Clone, Debug)]
+pub(super) struct RequestPath(pub(super) String);
+
 impl<S: Sync> FromRequestParts<S> for Client {
     type Rejection = ApiError;
 
@@ -59,6 +63,7 @@ pub(crate) async fn around(State(app): State<App>, mut request: Request, next: N
     let client = client_of(peer, request.headers(), &app.config.http.trusted_proxies);
     let path = request.uri().path().to_owned();
     request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(RequestPath(path.clone()));
     request.extensions_mut().insert(client);
     let span =
         tracing::info_span!("http.request", request.id = %id, http.method = %request.method());

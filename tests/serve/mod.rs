@@ -1,0 +1,171 @@
+//! The binary as a process: commands, refusals at start, the demo.
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Folder, api_key, lamplight};
+
+fn free_tcp() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+fn free_udp() -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().to_string()
+}
+
+/// A demo that is killed when dropped.
+struct Demo {
+    child: Child,
+    first_line: String,
+}
+
+impl Demo {
+    fn start(folder: &Folder) -> Self {
+        let mut child = lamplight(&["demo", "--no-publisher", "--print", "json"])
+            .env(
+                "LAMPLIGHT_HTTP__LISTEN",
+                free_tcp().replace("127.0.0.1", "0.0.0.0"),
+            )
+            .env("LAMPLIGHT_HTTP__ADMIN_LISTEN", free_tcp())
+            .env("LAMPLIGHT_RTMP__LISTEN", free_tcp())
+            .env("LAMPLIGHT_WEBRTC__UDP", free_udp())
+            .env("LAMPLIGHT_DATA_DIR", folder.0.join("data"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut first_line = String::new();
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut first_line).unwrap();
+        Self { child, first_line }
+    }
+
+    fn summary(&self) -> Value {
+        serde_json::from_str(&self.first_line).unwrap()
+    }
+
+    fn terminate(mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").arg(id).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[tokio::test]
+async fn the_demo_prints_its_line_when_it_accepts_and_keeps_its_keys() {
+    let folder = Folder::new();
+    let demo = Demo::start(&folder);
+    let first = demo.summary();
+    let keys: Vec<_> = first.as_object().unwrap().keys().cloned().collect();
+    let mut expected = [
+        "http",
+        "rtmp",
+        "whip",
+        "whep",
+        "hls",
+        "room",
+        "stream_key",
+        "operator_token",
+    ];
+    expected.sort_unstable();
+    assert_eq!(keys.len(), expected.len());
+    assert!(expected.iter().all(|key| first[key].is_string()), "{first}");
+    assert!(
+        first["http"]
+            .as_str()
+            .unwrap()
+            .starts_with("http://127.0.0.1:")
+    );
+
+    let ready = format!("{}/readyz", first["http"].as_str().unwrap());
+    assert_eq!(reqwest::get(ready).await.unwrap().status(), 200);
+    let rss = resident_kib(demo.child.id());
+    assert!(rss < 40 * 1024, "{rss} KiB at rest");
+    assert_eq!(demo.terminate(), Some(0));
+
+    let again = Demo::start(&folder).summary();
+    for key in ["room", "stream_key", "operator_token"] {
+        assert_eq!(first[key], again[key]);
+    }
+}
+
+fn resident_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_start_with_a_bad_configuration_says_all_that_is_wrong_and_stops() {
+    let folder = Folder::new();
+    let file = folder.0.join("lamplight.toml");
+    std::fs::write(&file, "[http]\nlisten = 5\ncolour = \"red\"\n").unwrap();
+    let output = lamplight(&["serve", "--config"])
+        .arg(&file)
+        .env("LAMPLIGHT_RTMP__LISTEN", "nowhere")
+        .args(["--set", "hls.part_ms_target=50"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let said = said.replace(&folder.0.display().to_string(), "[folder]");
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let folder = Folder::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let output = lamplight(&["serve"])
+        .env("LAMPLIGHT_DATA_DIR", &folder.0)
+        .env("LAMPLIGHT_HTTP__LISTEN", &addr)
+        .env("LAMPLIGHT_RTMP__LISTEN", free_tcp())
+        .env("LAMPLIGHT_WEBRTC__UDP", free_udp())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("http.listen") && said.contains(&addr),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_operator_is_made_once_per_handle_and_the_schema_can_be_brought_up_alone() {
+    let folder = Folder::new();
+    let run = |arguments: &[&str]| {
+        lamplight(arguments)
+            .env("LAMPLIGHT_DATA_DIR", &folder.0)
+            .output()
+            .unwrap()
+    };
+    assert!(run(&["migrate"]).status.success());
+    assert!(run(&["migrate"]).status.success(), "twice changes nothing");
+    let create = ["admin", "create-operator", "--handle", "boss"];
+    let key = api_key(&run(&create));
+    assert_eq!(key.len(), 46);
+    let again = run(&create);
+    assert_eq!(again.status.code(), Some(1));
+    let said = String::from_utf8(again.stderr).unwrap();
+    insta::assert_snapshot!(said, @"lamplight: the handle boss is taken, or looks like one that is");
+}
+
+#[test]
+fn the_help_names_every_command() {
+    let output = lamplight(&["--help"]).output().unwrap();
+    insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap());
+}
