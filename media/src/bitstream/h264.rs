@@ -367,7 +367,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_readers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_make_the_readers_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             let _ = Config::parse(&Bytes::from(bytes.clone()));
             let _ = SpsFacts::parse(&bytes);
             let _ = nals(&bytes).count();

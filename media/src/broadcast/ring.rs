@@ -306,14 +306,17 @@ fn frame_rate(frames: &VecDeque<Arc<Frame>>) -> Option<f64> {
         return None;
     }
     steps.sort_unstable();
-    let quarter = steps.len() / 4;
-    // The mean of the middle half: a median that millisecond stamps do not quantise.
-    let middle = steps
-        .get(quarter..steps.len() - quarter)
-        .filter(|m| !m.is_empty())?;
-    let sum: i64 = middle.iter().sum();
-    let us = u32::try_from(sum).ok().map(f64::from)? / f64::from(u32::try_from(middle.len()).ok()?);
-    (us > 0.0).then(|| 1_000_000.0 / us)
+    let median = *steps.get(steps.len() / 2)?;
+    // Gaps are no frames; what is left is averaged, since millisecond stamps quantise a median.
+    let near: Vec<i64> = steps
+        .into_iter()
+        .filter(|step| step * 2 <= median * 3)
+        .collect();
+    let sum = u32::try_from(near.iter().sum::<i64>())
+        .ok()
+        .map(f64::from)?;
+    let count = u32::try_from(near.len()).ok().map(f64::from)?;
+    (sum > 0.0).then(|| 1_000_000.0 * count / sum)
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,400 @@
+//! Drives the cutting of one broadcast: rings in, [`Stream`] out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::mp4::{self, Chunk};
+use super::playlist::{Multivariant, VideoFacts};
+use super::segmenter::{AudioLine, Cut, PartCut, VideoLine};
+use super::stream::{RenditionId, Stream};
+use super::window::Opening;
+use crate::broadcast::{Broadcast, Cursor, Ended, Start};
+use crate::cue::{CueCursor, CueNews};
+use crate::frame::{Codec, Frame, Kind, Shape, TrackId, TrackInfo};
+use crate::time::MediaTime;
+
+/// A source whose keyframes are farther apart, or with fewer frames, gives way to `clean`.
+const GOP_MAX: Duration = Duration::from_secs(3);
+const FRAME_RATE_MIN: f64 = 10.0;
+/// Sound that is this late no longer holds its segments open.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
+/// Cue news waiting for the part that holds their T.
+const NEWS_MAX: usize = 1_000;
+
+/// Packages one broadcast.
+#[derive(Debug)]
+pub struct Packager {
+    broadcast: Arc<Broadcast>,
+    stream: Arc<Stream>,
+    video: Option<VideoSide>,
+    audio: Option<AudioSide>,
+    cues: CueCursor,
+    /// News that no part has carried yet.
+    waiting: Vec<CueNews>,
+    sequence: u32,
+    bits: Bits,
+}
+
+#[derive(Debug)]
+struct VideoSide {
+    cursor: Cursor,
+    line: VideoLine,
+    last_key: Option<MediaTime>,
+}
+
+#[derive(Debug)]
+struct AudioSide {
+    cursor: Cursor,
+    line: AudioLine,
+}
+
+/// Bytes seen, for the rates of the multivariant playlist.
+#[derive(Debug, Default)]
+struct Bits {
+    bytes: u64,
+    duration: Duration,
+    peak_bps: u64,
+}
+
+impl Packager {
+    /// A packager of a broadcast into a stream of the same instance.
+    pub fn new(broadcast: Arc<Broadcast>, stream: Arc<Stream>) -> Self {
+        let cues = broadcast.cues();
+        Self {
+            broadcast,
+            stream,
+            video: None,
+            audio: None,
+            cues,
+            waiting: Vec::new(),
+            sequence: 0,
+            bits: Bits::default(),
+        }
+    }
+
+    /// Runs until the broadcast ends or `cancel`; the stream is ended then.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let settled = tokio::select! {
+            () = cancel.cancelled() => return,
+            settled = self.broadcast.settled() => settled,
+        };
+        if settled.is_ok() {
+            self.open();
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                _ended = self.pump() => {}
+            }
+        }
+        self.finish();
+    }
+
+    fn open(&mut self) {
+        let targets = self.stream.config().targets();
+        let video = self
+            .broadcast
+            .source(Kind::Video)
+            .filter(|i| i.codec == Codec::H264);
+        if video.is_some() {
+            let cursor = self.broadcast.cursor(TrackId::Video, Start::OldestKey);
+            let line = VideoLine::new(targets);
+            self.video = Some(VideoSide {
+                cursor,
+                line,
+                last_key: None,
+            });
+            self.stream.show(RenditionId::Src);
+        }
+        if self
+            .broadcast
+            .source(Kind::Audio)
+            .is_some_and(|i| i.codec == Codec::Aac)
+        {
+            let cursor = self.broadcast.cursor(TrackId::Audio, Start::OldestKey);
+            let line = AudioLine::new(targets, video.is_some());
+            self.audio = Some(AudioSide { cursor, line });
+            self.stream.show(RenditionId::Aac);
+        }
+    }
+
+    async fn pump(&mut self) -> Result<(), Ended> {
+        loop {
+            self.drain_cues();
+            self.drain_video();
+            self.drain_audio();
+            self.check_ready();
+            let video = self.video.as_mut().map(|v| &mut v.cursor);
+            let audio = self.audio.as_mut().map(|a| &mut a.cursor);
+            tokio::select! {
+                news = self.cues.next() => self.hear(news?),
+                ready = ready(video) => ready?,
+                ready = ready(audio) => ready?,
+            }
+        }
+    }
+
+    /// A cue for "now" is told before its frame is readable, so news is drained before frames.
+    fn drain_cues(&mut self) {
+        while let Some(news) = self.cues.try_next() {
+            self.hear(news);
+        }
+    }
+
+    fn hear(&mut self, news: CueNews) {
+        self.stream.tell(&news, |t| self.broadcast.wall(t));
+        if self.waiting.len() >= NEWS_MAX {
+            self.waiting.remove(0);
+        }
+        self.waiting.push(news);
+    }
+
+    fn drain_video(&mut self) {
+        while let Some(delivery) = self.video.as_mut().and_then(|v| v.cursor.try_next()) {
+            let frame = delivery.frame;
+            self.drain_cues();
+            if self.gives_way(&frame) {
+                self.switch_to_clean();
+                continue;
+            }
+            let Some(video) = &mut self.video else { return };
+            let dts = frame.dts;
+            let cuts = video.line.push(frame);
+            self.apply(RenditionId::Src, cuts);
+            let Some(audio) = &mut self.audio else {
+                continue;
+            };
+            let cuts = audio.line.advance(dts);
+            self.apply(RenditionId::Aac, cuts);
+            let Some(audio) = &mut self.audio else {
+                continue;
+            };
+            let cuts = audio.line.give_up(dts - SILENT_AFTER);
+            self.apply(RenditionId::Aac, cuts);
+        }
+    }
+
+    fn drain_audio(&mut self) {
+        while let Some(audio) = &mut self.audio {
+            let Some(delivery) = audio.cursor.try_next() else {
+                return;
+            };
+            let cuts = audio.line.push(delivery.frame);
+            self.apply(RenditionId::Aac, cuts);
+        }
+    }
+
+    /// Rule 4: whether the source can no longer be passed through.
+    fn gives_way(&mut self, frame: &Frame) -> bool {
+        let Some(video) = &mut self.video else {
+            return false;
+        };
+        if video.cursor.track() != TrackId::Video {
+            return false;
+        }
+        if frame.is_key {
+            video.last_key = Some(frame.dts);
+        }
+        let last_key = video.last_key.unwrap_or(frame.dts);
+        let is_long = frame.dts.saturating_since(last_key) > GOP_MAX;
+        let is_slow = frame.dts.as_micros() > 2_000_000
+            && video
+                .cursor
+                .facts()
+                .frame_rate
+                .is_some_and(|rate| rate < FRAME_RATE_MIN);
+        (is_long || is_slow) && self.broadcast.unavailable(TrackId::Clean).is_none()
+    }
+
+    fn switch_to_clean(&mut self) {
+        let Some(video) = &mut self.video else { return };
+        info!(broadcast.id = %self.broadcast.key(), "keyframes are too far apart, re-encoding");
+        let cuts = video.line.finish();
+        let start = match cuts.last() {
+            Some(Cut::End { end }) => Start::At(*end),
+            _ => Start::NewestKey,
+        };
+        video.cursor = self.broadcast.cursor(TrackId::Clean, start);
+        self.apply(RenditionId::Src, cuts);
+    }
+
+    fn apply(&mut self, rendition: RenditionId, cuts: Vec<Cut>) {
+        for cut in cuts {
+            match cut {
+                Cut::Begin {
+                    start,
+                    is_discontinuity,
+                    info,
+                } => {
+                    self.begin(rendition, start, is_discontinuity, &info);
+                }
+                Cut::Part(part) => self.part(rendition, &part),
+                Cut::End { end } => {
+                    let now = Instant::now();
+                    self.stream.edit(rendition, |window| window.end(now, end));
+                }
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        rendition: RenditionId,
+        start: MediaTime,
+        is_discontinuity: bool,
+        info: &TrackInfo,
+    ) {
+        if rendition == RenditionId::Src
+            && let Some(audio) = &mut self.audio
+        {
+            audio.line.bound(start, is_discontinuity);
+        }
+        let init = match mp4::init(info) {
+            Ok(init) => init,
+            Err(err) => {
+                warn!(
+                    error = &err as &dyn std::error::Error,
+                    "cannot write an init section"
+                );
+                return;
+            }
+        };
+        let wall = self.broadcast.wall(start);
+        self.stream.edit(rendition, |window| {
+            window.set_init(init);
+            window.begin(Opening {
+                start,
+                wall,
+                is_discontinuity,
+            });
+        });
+    }
+
+    fn part(&mut self, rendition: RenditionId, part: &PartCut) {
+        let carries = rendition == RenditionId::Src || self.video.is_none();
+        let news = if carries {
+            self.take_news(part)
+        } else {
+            Vec::new()
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        let chunk = Chunk {
+            frames: &part.frames,
+            end: part.end,
+            sequence: self.sequence,
+            news: &news,
+        };
+        match chunk.write() {
+            Ok(bytes) => {
+                self.bits.count(bytes.len(), part.duration, rendition);
+                self.stream.edit(rendition, |window| {
+                    window.append(part.duration, part.is_independent, bytes);
+                });
+            }
+            Err(err) => warn!(
+                error = &err as &dyn std::error::Error,
+                "cannot write a part"
+            ),
+        }
+    }
+
+    /// The news whose T is shown in this part.
+    fn take_news(&mut self, part: &PartCut) -> Vec<CueNews> {
+        let shown_until = part
+            .frames
+            .iter()
+            .map(|f| f.pts)
+            .max()
+            .map_or(part.end, |pts| {
+                let length = part
+                    .frames
+                    .last()
+                    .map_or(0, |f| part.end.micros_since(f.dts));
+                pts.shifted(length)
+            });
+        let (now, later) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|news| time_of(news) < shown_until);
+        self.waiting = later;
+        now
+    }
+
+    fn check_ready(&self) {
+        if self.stream.has_multivariant() || !self.stream.is_ready() {
+            return;
+        }
+        let info = |side: Option<&Cursor>| side.and_then(Cursor::info);
+        let video = info(self.video.as_ref().map(|v| &v.cursor));
+        let audio = info(self.audio.as_ref().map(|a| &a.cursor));
+        let rate = self.broadcast.facts(TrackId::Video).frame_rate;
+        let video = video.and_then(|info| match info.shape {
+            Shape::Video { width, height } => Some(VideoFacts {
+                codecs: mp4::codecs(&info),
+                width,
+                height,
+                frame_rate: rate,
+            }),
+            Shape::Audio { .. } => None,
+        });
+        self.stream.set_independent(
+            self.video
+                .as_ref()
+                .is_some_and(|v| v.cursor.track() == TrackId::Clean),
+        );
+        self.stream.set_multivariant(Multivariant {
+            video,
+            audio_codecs: audio.map(|info| mp4::codecs(&info)),
+            peak_bps: self.bits.peak_bps.max(1),
+            mean_bps: self.bits.mean_bps().max(1),
+        });
+    }
+
+    fn finish(mut self) {
+        self.drain_cues();
+        self.drain_video();
+        self.drain_audio();
+        if let Some(video) = &mut self.video {
+            let cuts = video.line.finish();
+            self.apply(RenditionId::Src, cuts);
+        }
+        if let Some(audio) = &mut self.audio {
+            let cuts = audio.line.finish();
+            self.apply(RenditionId::Aac, cuts);
+        }
+        self.stream.end();
+    }
+}
+
+impl Bits {
+    fn count(&mut self, bytes: usize, duration: Duration, rendition: RenditionId) {
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        self.bytes += bytes;
+        if rendition == RenditionId::Src {
+            self.duration += duration;
+        }
+        let ms = u64::try_from(duration.as_millis()).unwrap_or(1).max(1);
+        self.peak_bps = self.peak_bps.max(bytes * 8_000 / ms);
+    }
+
+    fn mean_bps(&self) -> u64 {
+        let ms = u64::try_from(self.duration.as_millis()).unwrap_or(1).max(1);
+        (self.bytes * 8_000 / ms).min(self.peak_bps)
+    }
+}
+
+fn time_of(news: &CueNews) -> MediaTime {
+    match news {
+        CueNews::Opened(cue) => cue.t,
+        CueNews::Closed { t, .. } => *t,
+    }
+}
+
+/// Waits for a cursor; for ever when there is none.
+async fn ready(cursor: Option<&mut Cursor>) -> Result<(), Ended> {
+    match cursor {
+        Some(cursor) => cursor.ready().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,562 @@
+//! The packaged broadcast: two windows, their playlists, and those who wait for them.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::directives::{Directives, Skip};
+use super::playlist::{DateRange, Multivariant, Sibling, Snapshot};
+use super::segmenter::Targets;
+use super::window::Window;
+use crate::cue::{Cue, CueKind, CueNews};
+use crate::time::MediaTime;
+
+/// Requests of one node that may wait at a time.
+const HELD_MAX: usize = 20_000;
+/// Parts before the multivariant playlist is given out.
+const READY_PARTS: u64 = 3;
+/// Date ranges kept at most; the core keeps fewer open.
+const RANGES_MAX: usize = 1_000;
+
+/// How a broadcast is packaged; frozen for its life.
+#[derive(Clone, Copy, Debug)]
+pub struct HlsConfig {
+    /// `EXT-X-TARGETDURATION`.
+    pub target_duration: Duration,
+    /// Wanted length of a segment.
+    pub segment_target: Duration,
+    /// `PART-TARGET`.
+    pub part_target: Duration,
+    /// Length of the list.
+    pub window: Duration,
+}
+
+impl HlsConfig {
+    pub(super) const fn targets(&self) -> Targets {
+        Targets {
+            part: self.part_target,
+            segment: self.segment_target,
+            target: self.target_duration,
+        }
+    }
+}
+
+/// How many requests of this node wait; shared by all streams.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    /// How many wait now.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn enter(&self) -> Option<HeldGuard> {
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        let guard = HeldGuard(Arc::clone(&self.0));
+        (before < HELD_MAX).then_some(guard)
+    }
+}
+
+struct HeldGuard(Arc<AtomicUsize>);
+
+impl Drop for HeldGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A rendition, by its name in URLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RenditionId {
+    /// The source picture, or `clean` in its place.
+    Src,
+    /// The sound.
+    Aac,
+}
+
+impl RenditionId {
+    /// The name in URLs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Src => "src",
+            Self::Aac => "aac",
+        }
+    }
+
+    /// The rendition of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Src, Self::Aac]
+            .into_iter()
+            .find(|r| r.name() == name)
+    }
+
+    /// `Content-Type` of its media.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Src => "video/mp4",
+            Self::Aac => "audio/mp4",
+        }
+    }
+}
+
+/// A playlist in the forms it is sent in.
+#[derive(Debug)]
+pub struct Rendered {
+    /// As it is.
+    pub plain: Bytes,
+    /// Compressed with gzip.
+    pub gzip: Bytes,
+    brotli: OnceLock<Bytes>,
+}
+
+impl Rendered {
+    fn new(text: String) -> Arc<Self> {
+        let plain = Bytes::from(text);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        // Writing to a Vec cannot fail.
+        drop(gzip.write_all(&plain));
+        let gzip = gzip.finish().unwrap_or_default().into();
+        Arc::new(Self {
+            plain,
+            gzip,
+            brotli: OnceLock::new(),
+        })
+    }
+
+    /// Compressed with brotli, on first demand.
+    pub fn brotli(&self) -> Bytes {
+        let made = self.brotli.get_or_init(|| {
+            let mut out = Vec::new();
+            let params = brotli::enc::BrotliEncoderParams {
+                quality: 4,
+                ..Default::default()
+            };
+            let mut plain: &[u8] = &self.plain;
+            drop(brotli::BrotliCompress(&mut plain, &mut out, &params));
+            out.into()
+        });
+        made.clone()
+    }
+}
+
+/// What a playlist request gets.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The text. `was_held` when its URL is unique to this state.
+    Playlist {
+        /// The text in its forms.
+        body: Arc<Rendered>,
+        /// True for a request with `_HLS_msn`.
+        was_held: bool,
+    },
+    /// 400: the directives ask for what cannot come.
+    Bad(&'static str),
+    /// 404: no such rendition.
+    NotFound,
+    /// 503: waited too long, or too many wait.
+    Busy,
+}
+
+/// What a media request gets.
+#[derive(Clone, Debug)]
+pub enum Media {
+    /// Immutable bytes.
+    Found(Bytes),
+    /// 404: unknown, expired, not hinted, or never came.
+    NotFound,
+    /// 503: waited too long, or too many wait.
+    Busy,
+}
+
+#[derive(Debug)]
+struct Shown {
+    src: Option<Window>,
+    aac: Option<Window>,
+    is_src_independent: bool,
+    ranges: Vec<DateRange>,
+    multivariant: Option<Multivariant>,
+    rendered: HashMap<(RenditionId, Option<Skip>), Arc<Rendered>>,
+    is_ended: bool,
+}
+
+/// One packaged broadcast.
+#[derive(Debug)]
+pub struct Stream {
+    instance: String,
+    config: HlsConfig,
+    targets: Targets,
+    shown: Mutex<Shown>,
+    version: watch::Sender<u64>,
+    held: Held,
+}
+
+impl Stream {
+    /// A stream of an instance that has nothing to show yet.
+    pub fn new(instance: &str, config: HlsConfig, held: Held) -> Arc<Self> {
+        Arc::new(Self {
+            instance: instance.into(),
+            config,
+            targets: config.targets(),
+            shown: Mutex::new(Shown {
+                src: None,
+                aac: None,
+                is_src_independent: false,
+                ranges: Vec::new(),
+                multivariant: None,
+                rendered: HashMap::new(),
+                is_ended: false,
+            }),
+            version: watch::Sender::new(0),
+            held,
+        })
+    }
+
+    /// How it is packaged.
+    pub const fn config(&self) -> &HlsConfig {
+        &self.config
+    }
+
+    /// The instance whose name stands in its URLs.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// The multivariant playlist; waits until there is something to play, at most three target
+    /// durations. `session` goes into the URIs of the media playlists.
+    pub async fn multivariant(&self, session: Option<&str>) -> Answer {
+        let ready = self.wait(|shown| shown.multivariant.is_some()).await;
+        if !ready {
+            return Answer::Busy;
+        }
+        let text = self.lock().multivariant.as_ref().map(|m| m.render(session));
+        let body = Rendered::new(text.unwrap_or_default());
+        Answer::Playlist {
+            body,
+            was_held: false,
+        }
+    }
+
+    /// A media playlist (spec media.md 6.5).
+    pub async fn playlist(&self, rendition: RenditionId, directives: Directives) -> Answer {
+        let wanted = {
+            let shown = self.lock();
+            let Some(window) = shown.window(rendition) else {
+                return Answer::NotFound;
+            };
+            match self.wanted(window, directives) {
+                Ok(wanted) => wanted,
+                Err(why) => return Answer::Bad(why),
+            }
+        };
+        let is_there = move |shown: &Shown| {
+            shown
+                .window(rendition)
+                .is_none_or(|w| w.is_ended || wanted.is_listed(w))
+        };
+        if !self.wait(is_there).await {
+            return Answer::Busy;
+        }
+        let body = self.rendered(rendition, directives.skip);
+        let was_held = directives.msn.is_some();
+        body.map_or(Answer::NotFound, |body| Answer::Playlist { body, was_held })
+    }
+
+    /// An init section, segment or part, by the last piece of its path.
+    pub async fn media(&self, rendition: RenditionId, name: &str) -> Media {
+        let Some(name) = self.parse(name) else {
+            return Media::NotFound;
+        };
+        if let MediaName::Part(number) = name {
+            let state = self
+                .lock()
+                .window(rendition)
+                .map(|w| (w.hinted_part(), w.is_ended));
+            match state {
+                Some((hinted, false)) if hinted == number => {
+                    let is_there = move |shown: &Shown| {
+                        shown
+                            .window(rendition)
+                            .is_none_or(|w| w.is_ended || w.parts_made() > number)
+                    };
+                    if !self.wait(is_there).await {
+                        return Media::Busy;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let shown = self.lock();
+        let found = shown.window(rendition).and_then(|window| match name {
+            MediaName::Init(n) => window.init(n),
+            MediaName::Segment(msn) => window.segment(msn),
+            MediaName::Part(number) => window.part(number),
+        });
+        found.map_or(Media::NotFound, Media::Found)
+    }
+
+    fn parse(&self, name: &str) -> Option<MediaName> {
+        let rest = name
+            .strip_prefix(self.instance.as_str())?
+            .strip_prefix('-')?;
+        let number = |text: &str| {
+            let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && text.len() < 20;
+            let is_canonical = text == "0" || !text.starts_with('0');
+            text.parse::<u64>()
+                .ok()
+                .filter(|_| is_plain && is_canonical)
+        };
+        if let Some(n) = rest
+            .strip_prefix("init")
+            .and_then(|r| r.strip_suffix(".mp4"))
+        {
+            return number(n)
+                .and_then(|n| u32::try_from(n).ok())
+                .map(MediaName::Init);
+        }
+        let rest = rest.strip_suffix(".m4s")?;
+        if let Some(n) = rest.strip_prefix('s') {
+            return number(n).map(MediaName::Segment);
+        }
+        rest.strip_prefix('p').and_then(number).map(MediaName::Part)
+    }
+
+    /// What a request waits for, or why it cannot be met.
+    fn wanted(&self, window: &Window, directives: Directives) -> Result<Wanted, &'static str> {
+        let Some(msn) = directives.msn else {
+            return Ok(Wanted::Now);
+        };
+        if window.is_ended {
+            return Ok(Wanted::Now);
+        }
+        let newest = window
+            .open
+            .as_ref()
+            .map(|s| s.msn)
+            .or_else(|| window.last_complete());
+        let limit = window
+            .last_complete()
+            .map_or(2, |m| m + 2)
+            .max(newest.unwrap_or(0) + 1);
+        if msn > limit {
+            return Err("_HLS_msn is more than two segments ahead");
+        }
+        let Some(part) = directives.part else {
+            return Ok(Wanted::Segment(msn));
+        };
+        let listed = match &window.open {
+            Some(open) if open.msn == msn => open.parts.len(),
+            _ if window.last_complete().is_some_and(|last| msn <= last) => {
+                return Ok(Wanted::Part(msn, part));
+            }
+            _ => 0,
+        };
+        let ahead = (3.0 / self.config.part_target.as_secs_f64()).max(3.0);
+        let beyond = part.saturating_sub(u64::try_from(listed).unwrap_or(0));
+        if u32::try_from(beyond).map_or(true, |n| f64::from(n) > ahead) {
+            return Err("_HLS_part is too far ahead");
+        }
+        Ok(Wanted::Part(msn, part))
+    }
+
+    /// Waits until `is_there`; false when it took too long or too many wait.
+    async fn wait(&self, is_there: impl Fn(&Shown) -> bool) -> bool {
+        let mut version = self.version.subscribe();
+        if is_there(&self.lock()) {
+            return true;
+        }
+        let Some(_held) = self.held.enter() else {
+            return false;
+        };
+        let until = Instant::now() + self.config.target_duration * 3;
+        loop {
+            version.mark_unchanged();
+            if is_there(&self.lock()) {
+                return true;
+            }
+            match timeout_at(until, version.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return false,
+            }
+        }
+    }
+
+    fn rendered(&self, rendition: RenditionId, skip: Option<Skip>) -> Option<Arc<Rendered>> {
+        let mut shown = self.lock();
+        if let Some(body) = shown.rendered.get(&(rendition, skip)) {
+            return Some(Arc::clone(body));
+        }
+        let (other, name) = match rendition {
+            RenditionId::Src => (shown.aac.as_ref(), RenditionId::Aac.name()),
+            RenditionId::Aac => (shown.src.as_ref(), RenditionId::Src.name()),
+        };
+        let snapshot = Snapshot {
+            instance: &self.instance,
+            targets: &self.targets,
+            window: shown.window(rendition)?,
+            ranges: &shown.ranges,
+            sibling: other.map(|window| Sibling { name, window }),
+            is_independent: rendition == RenditionId::Aac || shown.is_src_independent,
+        };
+        let body = Rendered::new(snapshot.render(skip));
+        shown.rendered.insert((rendition, skip), Arc::clone(&body));
+        Some(body)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is shown and wakes those who wait.
+    fn change(&self, change: impl FnOnce(&mut Shown)) {
+        let mut shown = self.lock();
+        change(&mut shown);
+        shown.rendered.clear();
+        drop(shown);
+        self.version.send_modify(|v| *v += 1);
+    }
+
+    pub(super) fn show(&self, rendition: RenditionId) {
+        let window = Window::new(self.config.window);
+        self.change(|shown| *shown.slot(rendition) = Some(window));
+    }
+
+    pub(super) fn edit(&self, rendition: RenditionId, edit: impl FnOnce(&mut Window)) {
+        self.change(|shown| {
+            if let Some(window) = shown.slot(rendition) {
+                edit(window);
+            }
+            shown.drop_old_ranges();
+        });
+    }
+
+    pub(super) fn set_independent(&self, is_independent: bool) {
+        self.change(|shown| shown.is_src_independent = is_independent);
+    }
+
+    /// Shows news of a listed cue in every media playlist.
+    pub(super) fn tell(&self, news: &CueNews, wall: impl Fn(MediaTime) -> OffsetDateTime) {
+        self.change(|shown| match news {
+            CueNews::Opened(cue) if cue.kind == CueKind::Listed => {
+                if shown.ranges.len() >= RANGES_MAX {
+                    shown.ranges.remove(0);
+                }
+                let (cue, start) = (Arc::<Cue>::clone(cue), wall(cue.t));
+                shown.ranges.push(DateRange {
+                    cue,
+                    start,
+                    end: None,
+                });
+            }
+            CueNews::Opened(_) => {}
+            CueNews::Closed { cue, t } => {
+                let range = shown.ranges.iter_mut().find(|r| r.cue.id == cue.id);
+                if let Some(range) = range {
+                    range.end = Some(wall(*t));
+                }
+            }
+        });
+    }
+
+    /// True once every rendition has enough to start playing.
+    pub(super) fn is_ready(&self) -> bool {
+        let shown = self.lock();
+        let mut windows = shown.src.iter().chain(&shown.aac).peekable();
+        windows.peek().is_some() && windows.all(|w| w.parts_made() >= READY_PARTS)
+    }
+
+    pub(super) fn has_multivariant(&self) -> bool {
+        self.lock().multivariant.is_some()
+    }
+
+    pub(super) fn set_multivariant(&self, multivariant: Multivariant) {
+        self.change(|shown| shown.multivariant = Some(multivariant));
+    }
+
+    pub(super) fn end(&self) {
+        self.change(|shown| {
+            shown.is_ended = true;
+            for window in shown.src.iter_mut().chain(&mut shown.aac) {
+                window.is_ended = true;
+            }
+        });
+    }
+}
+
+impl Shown {
+    const fn window(&self, rendition: RenditionId) -> Option<&Window> {
+        match rendition {
+            RenditionId::Src => self.src.as_ref(),
+            RenditionId::Aac => self.aac.as_ref(),
+        }
+    }
+
+    const fn slot(&mut self, rendition: RenditionId) -> &mut Option<Window> {
+        match rendition {
+            RenditionId::Src => &mut self.src,
+            RenditionId::Aac => &mut self.aac,
+        }
+    }
+
+    /// A closed range leaves when no listed segment overlaps it; an open one stays.
+    fn drop_old_ranges(&mut self) {
+        let first = self
+            .src
+            .as_ref()
+            .or(self.aac.as_ref())
+            .and_then(|w| w.segments.front());
+        let Some(oldest) = first.map(|s| s.wall) else {
+            return;
+        };
+        self.ranges.retain(|range| {
+            let end = range
+                .end
+                .or_else(|| range.cue.duration.map(|d| range.start + d));
+            end.is_none_or(|end| end >= oldest)
+        });
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum MediaName {
+    Init(u32),
+    Segment(u64),
+    Part(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Now,
+    Segment(u64),
+    Part(u64, u64),
+}
+
+impl Wanted {
+    fn is_listed(self, window: &Window) -> bool {
+        let is_complete = |msn: u64| window.last_complete().is_some_and(|last| last >= msn);
+        match self {
+            Self::Now => true,
+            Self::Segment(msn) => is_complete(msn),
+            Self::Part(msn, part) => {
+                let count = |msn: u64| {
+                    let segments = window.segments.iter().chain(&window.open);
+                    let parts = segments.rev().find(|s| s.msn == msn).map(|s| s.parts.len());
+                    parts.and_then(|n| u64::try_from(n).ok())
+                };
+                if !is_complete(msn) {
+                    return count(msn).is_some_and(|n| n > part);
+                }
+                // Past the end of a complete segment means the first part of the next.
+                let is_inside = count(msn).is_none_or(|n| n > part);
+                is_inside || is_complete(msn + 1) || count(msn + 1).is_some_and(|n| n > 0)
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The live window of one rendition: what is listed, what can be fetched.
+//!
+//! Invariants
+//! - Changes are appends, removals in order, and increments (I24).
+//! - A media name never denotes two contents (I28): numbers are never reused.
+//! - Memory is bounded: [`BYTES_MAX`] and the window's length.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use crate::time::MediaTime;
+
+/// Bytes of one rendition's window.
+const BYTES_MAX: usize = 128 << 20;
+/// How much longer than its own length and the window's a segment stays, after it was listed.
+const STAYS_EXTRA: Duration = Duration::from_secs(4);
+
+/// A part, complete.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) number: u64,
+    pub(super) duration: Duration,
+    pub(super) is_independent: bool,
+    pub(super) bytes: Bytes,
+}
+
+/// A segment; complete once it has `bytes`.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) msn: u64,
+    pub(super) start: MediaTime,
+    pub(super) wall: OffsetDateTime,
+    pub(super) is_discontinuity: bool,
+    /// Number of its init section.
+    pub(super) init: u32,
+    pub(super) parts: Vec<Part>,
+    pub(super) duration: Duration,
+    pub(super) bytes: Bytes,
+    listed: Option<Instant>,
+}
+
+impl Segment {
+    /// True for an interval without media.
+    pub(super) const fn is_gap(&self) -> bool {
+        self.parts.is_empty()
+    }
+}
+
+/// Where a new segment begins.
+pub(super) struct Opening {
+    pub(super) start: MediaTime,
+    pub(super) wall: OffsetDateTime,
+    pub(super) is_discontinuity: bool,
+}
+
+/// The window of one rendition.
+#[derive(Debug)]
+pub(super) struct Window {
+    length: Duration,
+    /// Complete segments, listed.
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) open: Option<Segment>,
+    /// Complete segments, no longer listed, still served.
+    gone: VecDeque<Segment>,
+    pub(super) inits: VecDeque<(u32, Bytes)>,
+    next_msn: u64,
+    next_part: u64,
+    next_init: u32,
+    pub(super) discontinuity_sequence: u64,
+    bytes: usize,
+    pub(super) is_ended: bool,
+}
+
+impl Window {
+    pub(super) const fn new(length: Duration) -> Self {
+        Self {
+            length,
+            segments: VecDeque::new(),
+            open: None,
+            gone: VecDeque::new(),
+            inits: VecDeque::new(),
+            next_msn: 0,
+            next_part: 0,
+            next_init: 0,
+            discontinuity_sequence: 0,
+            bytes: 0,
+            is_ended: false,
+        }
+    }
+
+    /// A new init section; the segments from now on use it. An equal one changes nothing.
+    pub(super) fn set_init(&mut self, init: Bytes) {
+        if self.inits.back().is_some_and(|last| last.1 == init) {
+            return;
+        }
+        self.inits.push_back((self.next_init, init));
+        self.next_init += 1;
+    }
+
+    pub(super) fn begin(&mut self, opening: Opening) {
+        let init = self.inits.back().map_or(0, |i| i.0);
+        self.open = Some(Segment {
+            msn: self.next_msn,
+            start: opening.start,
+            wall: opening.wall,
+            is_discontinuity: opening.is_discontinuity,
+            init,
+            parts: Vec::new(),
+            duration: Duration::ZERO,
+            bytes: Bytes::new(),
+            listed: None,
+        });
+        self.next_msn += 1;
+    }
+
+    pub(super) fn append(&mut self, duration: Duration, is_independent: bool, bytes: Bytes) {
+        let Some(open) = &mut self.open else { return };
+        self.bytes += bytes.len();
+        open.parts.push(Part {
+            number: self.next_part,
+            duration,
+            is_independent,
+            bytes,
+        });
+        self.next_part += 1;
+    }
+
+    /// Completes the open segment.
+    pub(super) fn end(&mut self, now: Instant, end: MediaTime) {
+        let Some(mut segment) = self.open.take() else {
+            return;
+        };
+        segment.duration = end.saturating_since(segment.start);
+        segment.listed = Some(now);
+        segment.bytes = joined(&mut segment.parts);
+        self.segments.push_back(segment);
+        self.evict(now);
+    }
+
+    fn evict(&mut self, now: Instant) {
+        while let Some(first) = self.segments.front() {
+            let listed: Duration = self.segments.iter().map(|s| s.duration).sum();
+            let is_long = listed.saturating_sub(first.duration) >= self.length;
+            if !is_long && self.bytes <= BYTES_MAX {
+                break;
+            }
+            let Some(segment) = self.segments.pop_front() else {
+                break;
+            };
+            // The tag leaves with its segment: what follows is as many discontinuities in.
+            let follows = self.segments.front().is_some_and(|s| s.is_discontinuity);
+            self.discontinuity_sequence += u64::from(follows);
+            self.gone.push_back(segment);
+        }
+        while self.gone.front().is_some_and(|s| {
+            let stays = s.duration + self.length + STAYS_EXTRA;
+            let is_over = s
+                .listed
+                .is_none_or(|at| now.saturating_duration_since(at) > stays);
+            is_over || self.bytes > BYTES_MAX
+        }) {
+            if let Some(segment) = self.gone.pop_front() {
+                self.bytes -= segment.bytes.len();
+            }
+        }
+        let oldest = self
+            .gone
+            .front()
+            .or_else(|| self.segments.front())
+            .map_or(0, |s| s.init);
+        while self.inits.len() > 1 && self.inits.front().is_some_and(|i| i.0 < oldest) {
+            self.inits.pop_front();
+        }
+    }
+
+    /// All segments that can be fetched, oldest first, the open one last.
+    fn all(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+        self.gone.iter().chain(&self.segments).chain(&self.open)
+    }
+
+    pub(super) fn init(&self, number: u32) -> Option<Bytes> {
+        self.inits
+            .iter()
+            .find(|i| i.0 == number)
+            .map(|i| i.1.clone())
+    }
+
+    /// A complete segment.
+    pub(super) fn segment(&self, msn: u64) -> Option<Bytes> {
+        let complete = self.gone.iter().chain(&self.segments);
+        complete
+            .rev()
+            .find(|s| s.msn == msn && !s.is_gap())
+            .map(|s| s.bytes.clone())
+    }
+
+    pub(super) fn part(&self, number: u64) -> Option<Bytes> {
+        let parts = self.all().rev().flat_map(|s| s.parts.iter().rev());
+        parts
+            .take(4_096)
+            .find(|p| p.number == number)
+            .map(|p| p.bytes.clone())
+    }
+
+    /// The number of the next part, which the playlist hints at.
+    pub(super) const fn hinted_part(&self) -> u64 {
+        self.next_part
+    }
+
+    /// Sequence number of the newest complete segment.
+    pub(super) fn last_complete(&self) -> Option<u64> {
+        self.segments.back().map(|s| s.msn)
+    }
+
+    /// Parts listed in all.
+    pub(super) const fn parts_made(&self) -> u64 {
+        self.next_part
+    }
+
+    /// The newest part: sequence number of its segment, index within it.
+    pub(super) fn last_part(&self) -> Option<(u64, usize)> {
+        let newest = self.segments.iter().chain(&self.open).rev();
+        newest
+            .filter(|s| !s.parts.is_empty())
+            .map(|s| (s.msn, s.parts.len() - 1))
+            .next()
+    }
+}
+
+/// Joins the parts into the segment's bytes and makes them views of it, so that nothing is held
+/// twice (I22).
+fn joined(parts: &mut [Part]) -> Bytes {
+    let size = parts.iter().map(|p| p.bytes.len()).sum();
+    let mut all = BytesMut::with_capacity(size);
+    for part in &*parts {
+        all.extend_from_slice(&part.bytes);
+    }
+    let all = all.freeze();
+    let mut from = 0;
+    for part in parts {
+        let to = from + part.bytes.len();
+        part.bytes = all.slice(from..to);
+        from = to;
+    }
+    all
+}
