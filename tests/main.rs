@@ -1,5 +1,8 @@
 //! The server over HTTP and as a process: one binary, one folder per module.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod broadcasts;
 mod creators;
 mod http;
 mod rooms;

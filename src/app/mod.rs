@@ -11,7 +11,7 @@ mod testing;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lamplight_media::broadcast::Broadcasts;
 use tokio::sync::watch;
@@ -62,6 +62,8 @@ pub struct Handles {
     pub media: Arc<Broadcasts>,
     pub secrets: Secrets,
     pub phase: watch::Sender<Phase>,
+    /// Set once every listener is open.
+    pub bound: OnceLock<Bound>,
     pub(crate) parts: Parts,
 }
 

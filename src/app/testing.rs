@@ -1,5 +1,6 @@
 //! An app without listeners, over a fresh database: what a store or use case needs.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +38,7 @@ impl Fixture {
             media: Broadcasts::new(Limits::default()),
             secrets: Secrets::open(folder.path()).unwrap(),
             phase: watch::Sender::new(Phase::Running),
+            bound: OnceLock::new(),
             parts: Parts::default(),
         });
         Self {

@@ -72,7 +72,7 @@ pub(crate) async fn place_cue(
 }
 
 /// Ends an open listed cue; returns the T at which it ends.
-pub(crate) fn close_cue(app: &App, room: RoomId, id: &str) -> Result<i64, PlaceCueError> {
+pub(super) fn close_cue(app: &App, room: RoomId, id: &str) -> Result<i64, PlaceCueError> {
     let broadcast = find(app, room).ok_or(PlaceCueError::NotLive)?;
     Ok(broadcast.close_cue(Instant::now(), id)?.as_micros())
 }

@@ -18,7 +18,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::cues::{NewCue, PlaceCueError, PlacedCue, close_cue, now_us, place_cue};
+pub(crate) use self::cues::{NewCue, PlaceCueError, now_us, place_cue};
 pub(crate) use self::model::{AddKeyError, NewPublishKey, Sending};
 pub(crate) use self::routes::routes;
 pub(crate) use self::service::{changes, cut, decide, has_broadcast, news, sending};

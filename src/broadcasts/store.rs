@@ -28,6 +28,13 @@ pub(crate) async fn open_access(tx: &mut Tx, room: RoomId, now: Timestamp) -> sq
     Ok(())
 }
 
+/// Whether there is such a room.
+pub(super) async fn has_access(db: &Db, room: RoomId) -> sqlx::Result<bool> {
+    let query = sqlx::query("SELECT watch FROM room_access WHERE room_id = $1");
+    let row = query.bind(room.to_string()).fetch_optional(db.readers());
+    Ok(row.await?.is_some())
+}
+
 /// No publisher is let in from now on.
 pub(crate) async fn close_publishing(
     tx: &mut Tx,

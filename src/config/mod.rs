@@ -201,8 +201,8 @@ impl Config {
     /// Rules over several keys.
     fn check_together(&self, reader: &mut Reader) {
         let hls = &self.hls;
-        let whole_parts = hls.part_target.as_millis();
-        if whole_parts > 0 && hls.segment_target.as_millis() % whole_parts != 0 {
+        let part_ms = hls.part_target.as_millis();
+        if !hls.segment_target.as_millis().is_multiple_of(part_ms) {
             reader.refuse(
                 "hls.segment_ms_target",
                 "a whole number of hls.part_ms_target",

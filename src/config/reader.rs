@@ -161,8 +161,8 @@ impl Reader {
         }
     }
 
-    fn leaves(&self) -> figment::Result<BTreeSet<String>> {
-        let root: Value = self.figment.extract()?;
+    fn leaves(&self) -> Result<BTreeSet<String>, Box<figment::Error>> {
+        let root: Value = self.figment.extract().map_err(Box::new)?;
         let mut leaves = BTreeSet::new();
         collect(&root, "", &mut leaves);
         Ok(leaves)

@@ -36,6 +36,15 @@ pub(crate) struct Call {
     pub(super) key: Option<String>,
 }
 
+impl Call {
+    /// A name that is the same for each repeat of this call; none without an `Idempotency-Key`.
+    pub(crate) fn derived_id(&self, prefix: &str) -> Option<String> {
+        let key = self.key.as_deref()?;
+        let digest = Sha256::digest(format!("{}\n{key}", self.path).as_bytes());
+        Some(format!("{prefix}{}", hex(digest.split_at(12).0)))
+    }
+}
+
 /// A JSON write and how it was called.
 #[derive(Clone, Debug)]
 pub(crate) struct Write<T> {

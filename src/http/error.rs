@@ -46,10 +46,6 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const fn as_str(self) -> &'static str {
-        self.row().0
-    }
-
     pub(crate) const fn status(self) -> StatusCode {
         self.row().1
     }

@@ -1,6 +1,6 @@
 //! What surrounds every request: its id, who really asks, its span, the shape of its errors.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
@@ -128,9 +128,8 @@ fn request_id(headers: &HeaderMap) -> String {
 
 /// Walks `X-Forwarded-For` from the right while the hop that said it is trusted.
 fn client_of(peer: Option<Peer>, headers: &HeaderMap, trusted: &[IpAddr]) -> Client {
-    let mut client = peer.map_or(IpAddr::from([0, 0, 0, 0]), |Peer(addr)| {
-        addr.ip().to_canonical()
-    });
+    let unknown = Ipv4Addr::UNSPECIFIED.into();
+    let mut client = peer.map_or(unknown, |Peer(addr)| addr.ip().to_canonical());
     let said = headers
         .get_all(FORWARDED_FOR)
         .iter()

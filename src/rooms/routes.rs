@@ -333,7 +333,12 @@ async fn add_key(
         let view = PublishKeyView {
             key_id: key.id,
             key: key.secret,
-            rtmp_url: rtmp_url(&host, app.config.rtmp.listen),
+            rtmp_url: rtmp_url(
+                &host,
+                app.bound
+                    .get()
+                    .map_or(app.config.rtmp.listen, |bound| bound.rtmp),
+            ),
             whip_url: format!("http://{host}/whip"),
         };
         Ok::<_, KeyError>((StatusCode::CREATED, view))

@@ -1,6 +1,7 @@
 //! The media listeners, and who answers their questions.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use lamplight_media::request::{DECISIONS_WAITING_MAX, PublishRequest};
 use lamplight_media::rtmp::listener::{Listener, ListenerConfig};
@@ -18,7 +19,7 @@ pub(super) async fn start_rtmp(app: &App) -> Result<SocketAddr, StartError> {
     let config = ListenerConfig {
         bitrate_bps_max: app.config.publish.bitrate_bps_max,
     };
-    let listener = Listener::bind(addr, config, app.media.clone(), requests)
+    let listener = Listener::bind(addr, config, Arc::clone(&app.media), requests)
         .await
         .map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use lamplight_media::broadcast::{Broadcasts, EndReason, Limits};
@@ -86,6 +87,7 @@ impl Server {
             rtmp: media::start_rtmp(&app).await?,
             webrtc: config.webrtc.udp,
         };
+        app.bound.set(bound).expect("a server is started once");
         http::start(&app, "http", http, router::routes(&app));
         http::start(&app, "http.admin", admin, router::admin_routes(&app));
         app.phase.send_replace(Phase::Running);
@@ -155,6 +157,7 @@ pub(crate) async fn open(config: Config, clock: Clock) -> Result<App, StartError
         media: Broadcasts::new(limits),
         secrets,
         phase: watch::Sender::new(Phase::Starting),
+        bound: OnceLock::new(),
         parts: Parts::default(),
         config,
     }))

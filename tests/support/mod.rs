@@ -14,8 +14,10 @@ use lamplight::app::App;
 use lamplight::clock::{Clock, Timestamp};
 use lamplight::config::{Config, Sources};
 use lamplight::serve::Server;
+use lamplight_media::broadcast::{BroadcastKey, Publisher};
 use serde_json::{Value, json};
 use sqlx::Row;
+use tokio::time::Instant;
 
 /// Where the server's clock stands.
 pub(crate) const NOON: Timestamp = Timestamp::from_micros(1_790_000_000_000_000);
@@ -173,6 +175,15 @@ impl TestServer {
         let made = self.post("/api/v1/rooms", &body).await;
         assert_eq!(made.status, 201, "{}", made.text);
         made.json()["id"].as_str().unwrap().into()
+    }
+
+    /// A publisher into a room, past its key: for what viewers and operators get.
+    pub(crate) fn publish(&self, room: &str) -> Publisher {
+        let wall = NOON.to_datetime();
+        let media = &self.app().media;
+        media
+            .open(BroadcastKey::new(room), Instant::now(), wall)
+            .unwrap()
     }
 
     /// One number out of the database.
