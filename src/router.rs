@@ -26,6 +26,7 @@ pub(crate) fn routes(app: &App) -> Router {
             "/api/v1/openapi.json",
             get(move || std::future::ready(openapi::served(text.clone()))),
         )
+        .merge(broadcasts::media_routes())
         .route("/", get(index))
         .route("/rooms/{room}", get(index))
         .route("/{*path}", get(asset))

@@ -11,7 +11,9 @@
 //! Not here: the state of a room ([`crate::rooms`]), any byte of media.
 
 mod cues;
+mod hls;
 mod model;
+mod outputs;
 mod routes;
 mod service;
 mod store;
@@ -20,6 +22,6 @@ mod tests;
 
 pub(crate) use self::cues::{NewCue, PlaceCueError, now_us, place_cue};
 pub(crate) use self::model::{AddKeyError, NewPublishKey, Sending};
-pub(crate) use self::routes::routes;
+pub(crate) use self::routes::{media_routes, routes};
 pub(crate) use self::service::{changes, cut, decide, has_broadcast, news, sending};
 pub(crate) use self::store::{add_key, close_publishing, has_key, open_access, revoke_key};

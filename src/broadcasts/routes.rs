@@ -1,9 +1,10 @@
-//! Media over HTTP: cues.
+//! Media over HTTP: cues, and the paths that media protocols fix.
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
 use http::StatusCode;
 use lamplight_media::cue::{CueError, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::cues::{self, NewCue, PlaceCueError};
-use super::store;
+use super::{hls, store};
 use crate::accounts::{Entry, Principal, Scope, audit};
 use crate::app::App;
 use crate::http::{ApiError, Bounds, Call, Code, NoBody, Path, Problem, Write};
@@ -26,6 +27,13 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(put_cue))
         .routes(routes!(end_cue))
+}
+
+/// The routes of players; they stand outside `/api/v1`.
+pub(crate) fn media_routes() -> Router<App> {
+    Router::new()
+        .route("/hls/{room}/index.m3u8", get(hls::multivariant))
+        .route("/hls/{room}/{rendition}/{file}", get(hls::file))
 }
 
 /// Whether a late joiner needs a cue.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::model::{Sending, secret_of};
-use super::store;
+use super::{outputs, store};
 use crate::app::App;
 use crate::ids::{KeyId, RoomId};
 
@@ -167,11 +167,13 @@ pub(crate) async fn news(app: App) {
             Event::Started(broadcast) => {
                 info!(broadcast.id = %broadcast.key(), broadcast.instance = broadcast.instance(),
                     "publisher came");
+                outputs::start(&app, broadcast);
             }
             Event::Ended(broadcast, reason) => {
                 info!(broadcast.id = %broadcast.key(), reason = reason.reason(),
                     "publisher went");
                 forget(&app, &desk, broadcast);
+                outputs::forget_later(&app, broadcast);
             }
             _ => {}
         }

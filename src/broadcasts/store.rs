@@ -113,6 +113,13 @@ pub(super) async fn find_key(db: &Db, secret: &str) -> sqlx::Result<Option<Found
     }))
 }
 
+/// Whether there is a room of this name, whatever its state.
+pub(super) async fn is_room(db: &Db, room: &str) -> sqlx::Result<bool> {
+    let sql = "SELECT room_id FROM room_access WHERE room_id = $1";
+    let query = sqlx::query(sql).bind(room.to_owned());
+    Ok(query.fetch_optional(db.readers()).await?.is_some())
+}
+
 /// Whether this secret publishes into this room now.
 pub(crate) async fn has_key(db: &Db, room: RoomId, secret: &str) -> sqlx::Result<bool> {
     let found = find_key(db, secret).await?;

@@ -30,6 +30,7 @@ pub(crate) enum Code {
     RoomEnded,
     HandleTaken,
     NotLive,
+    MediaNotLive,
     IdUsed,
     IdempotencyInProgress,
     TooLarge,
@@ -56,6 +57,7 @@ impl Code {
             self,
             Self::IdempotencyInProgress
                 | Self::NotLive
+                | Self::MediaNotLive
                 | Self::RateLimited
                 | Self::Internal
                 | Self::Busy
@@ -87,6 +89,7 @@ impl Code {
             Self::RoomEnded => ("room_ended", S::CONFLICT, "The room has ended"),
             Self::HandleTaken => ("handle_taken", S::CONFLICT, "The handle is taken"),
             Self::NotLive => ("not_live", S::CONFLICT, "The room is not live"),
+            Self::MediaNotLive => ("not_live", S::NOT_FOUND, "The room is not live"),
             Self::IdUsed => ("id_used", S::CONFLICT, "The id was used before"),
             Self::IdempotencyInProgress => (
                 "idempotency_in_progress",

@@ -14,7 +14,17 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 4] = [
+const MORE: [(&str, &str, &str); 6] = [
+    (
+        "broadcasts",
+        "hls",
+        "LL-HLS over HTTP: a protocol's routes, apart from those of the others",
+    ),
+    (
+        "broadcasts",
+        "outputs",
+        "what is made of a live broadcast, started and stopped with it",
+    ),
     (
         "broadcasts",
         "cues",
