@@ -122,7 +122,9 @@ describe('the list of what was shown', () => {
 
   it('forgets the oldest beyond thirty', () => {
     let list: ShownCard[] = [];
-    for (let index = 0; index < 40; index += 1) list = withShown(list, shown(`c${index}`, `${index}`));
+    for (let index = 0; index < 40; index += 1) {
+      list = withShown(list, shown(`c${index}`, `${index}`));
+    }
     expect(list).toHaveLength(30);
     expect(list.at(-1)?.id).toBe('c10');
   });

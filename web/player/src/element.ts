@@ -421,7 +421,8 @@ export class LamplightPlayer extends HTMLElement {
       return this.#askAndWait(failure.retryAfterMs ?? NOT_LIVE_MS, failure.detail);
     }
     const isHopeless = failure.kind === 'unsupported';
-    const retryAfter = failure.retryAfterMs === undefined ? {} : { retryAfterMs: failure.retryAfterMs };
+    const { retryAfterMs } = failure;
+    const retryAfter = retryAfterMs === undefined ? {} : { retryAfterMs };
     const attempt = this.#plan.next({ protocol, hadMedia, isHopeless, ...retryAfter });
     if (!attempt) return this.#tell('unplayable', { reason: failure.detail });
     this.#tell(this.#hadMedia ? 'reconnecting' : 'connecting', { reason: failure.detail });

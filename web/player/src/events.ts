@@ -77,7 +77,7 @@ export interface PlayerStats extends SessionNumbers {
   media_time: number | undefined;
   rtp_timestamp: number | undefined;
   t_us: number | undefined;
-  /** Waits in which no frame was shown for over 500 ms, and the longest gap, since playing began. */
+  /** Waits of over 500 ms between two frames, and the longest wait, since playing began. */
   stalls: number;
   longest_gap_ms: number;
   /** From the call of `connect` to the first frame. */

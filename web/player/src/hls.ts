@@ -164,7 +164,9 @@ export class HlsSession implements Session {
       if (id !== 'main') return;
       this.#clock.learn(frag.start, frag.start * 1e6 + (initPTS / timescale) * 1e6);
     });
-    hls.on(Events.FRAG_PARSING_METADATA, (_, { samples }) => samples.forEach((it) => this.#onSample(it)));
+    hls.on(Events.FRAG_PARSING_METADATA, (_, { samples }) => {
+      for (const sample of samples) this.#onSample(sample);
+    });
     hls.on(Events.LEVEL_UPDATED, (_, { details }) => this.#onDateRanges(details));
     hls.on(Events.LEVEL_LOADED, (_, { networkDetails, stats }) => {
       const request: unknown = networkDetails;

@@ -76,7 +76,8 @@ export class NativeHlsSession implements Session {
   #onError(): void {
     const { video, events } = this.#context;
     const code = video.error?.code;
-    const isNetwork = code === MediaError.MEDIA_ERR_NETWORK || code === MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED;
+    const { MEDIA_ERR_NETWORK, MEDIA_ERR_SRC_NOT_SUPPORTED } = MediaError;
+    const isNetwork = code === MEDIA_ERR_NETWORK || code === MEDIA_ERR_SRC_NOT_SUPPORTED;
     // A playlist that answers 404 is "not supported" to the element; the room's state decides.
     events.failed({
       kind: isNetwork ? 'not_live' : 'media',

@@ -107,7 +107,7 @@ export class CueTimeline {
     return news;
   }
 
-  /** Forgets what waits for its frame: the frames of the next session may be of another instance. */
+  /** Forgets what waits for its frame: the next session may be of another instance. */
   forgetWaiting(): void {
     for (const cue of this.#waiting) this.#seen.delete(`${cue.id}@${Math.round(cue.tUs)}`);
     this.#waiting = [];

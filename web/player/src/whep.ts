@@ -27,7 +27,8 @@ const CHANNEL_GRACE_MS = 1_000;
 
 /** Whether this browser can play WHEP at all. */
 export function canWhep(): boolean {
-  return typeof RTCPeerConnection === 'function' && 'requestVideoFrameCallback' in HTMLVideoElement.prototype;
+  const hasFrameCallback = 'requestVideoFrameCallback' in HTMLVideoElement.prototype;
+  return typeof RTCPeerConnection === 'function' && hasFrameCallback;
 }
 
 class Refusal extends Error {
@@ -226,7 +227,6 @@ export class WhepSession implements Session {
   #watch(state: RTCPeerConnectionState): void {
     clearTimeout(this.#disconnectedTimer);
     if (state === 'failed') this.#fail({ kind: 'network', detail: 'no path to the server' });
-    if (state === 'closed') this.#fail({ kind: 'network', detail: 'the server closed the session' });
     if (state === 'disconnected') {
       this.#disconnectedTimer = setTimeout(
         () => this.#fail({ kind: 'network', detail: 'the connection was lost' }),
@@ -282,7 +282,8 @@ export class WhepSession implements Session {
       numbers.bitrate_bps = ((bytes - this.#bytes.count) * 8000) / (now - this.#bytes.at);
     }
     this.#bytes = { at: now, count: bytes };
-    numbers.codecs = [...new Set(codecs.values())].filter((it) => /h26|vp|av1|opus/i.test(it)).join(' · ');
+    const names = new Set(codecs.values());
+    numbers.codecs = [...names].filter((it) => /h26|vp|av1|opus/i.test(it)).join(' · ');
     this.#numbers = numbers;
   }
 }

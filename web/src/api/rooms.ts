@@ -1,4 +1,4 @@
-/** The rooms of the public API: what the pages read of them, tolerant of fields they do not know. */
+/** The rooms of the public API: what the pages read of them; unknown fields are ignored. */
 
 export interface Room {
   id: string;

@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { formatMoney, viewCard } from './card_view';
 
 function card(action: string, data: Record<string, unknown>): CardEnvelope {
-  return { v: 1, room: 'room_1', seq: 1, action, at_us: 0, issued_us: 0, ttl_us: 0, entry: null, data };
+  const times = { at_us: 0, issued_us: 0, ttl_us: 0 };
+  return { v: 1, room: 'room_1', seq: 1, action, ...times, entry: null, data };
 }
 
 describe('formatMoney', () => {

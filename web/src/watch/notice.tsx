@@ -1,4 +1,4 @@
-/** What the page says in place of the picture. Each state has words and, where one helps, an act. */
+/** What the page says in place of the picture: words and, where one helps, an act. */
 import type { PlayerState, StateDetail } from '@lamplight/player';
 import type { ComponentChildren } from 'preact';
 import { whenStarts } from '../home/when';
@@ -53,7 +53,9 @@ export function Notice({ detail, retry, play }: NoticeProps) {
       return (
         <button type="button" class="big-play" onClick={play}>
           <PlayIcon />
-          <span class="sr-only">{detail.state === 'paused' ? 'Back to live' : 'Watch the show'}</span>
+          <span class="sr-only">
+            {detail.state === 'paused' ? 'Back to live' : 'Watch the show'}
+          </span>
         </button>
       );
     case 'ended':

@@ -6,7 +6,7 @@ import { PROTOCOL_NAMES } from './stat_rows';
 const CHOICES: { mode: Mode; name: string; note: string }[] = [
   { mode: 'auto', name: 'Auto', note: 'Real time where the network allows it' },
   { mode: 'whep', name: PROTOCOL_NAMES.whep, note: 'Under half a second behind' },
-  { mode: 'hls', name: PROTOCOL_NAMES.hls, note: 'About two seconds behind, steadier on weak networks' },
+  { mode: 'hls', name: PROTOCOL_NAMES.hls, note: 'Two seconds behind, steadier on weak networks' },
 ];
 
 interface ProtocolMenuProps {

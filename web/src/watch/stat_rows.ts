@@ -29,7 +29,8 @@ export function formatT(tUs: number | undefined): string | undefined {
   if (tUs === undefined) return undefined;
   const ms = Math.max(0, Math.floor(tUs / 1000));
   const two = (value: number) => String(value).padStart(2, '0');
-  const clock = [Math.floor(ms / 3_600_000), Math.floor(ms / 60_000) % 60, Math.floor(ms / 1000) % 60];
+  const whole = Math.floor(ms / 1000);
+  const clock = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   return `${clock.map(two).join(':')}.${String(ms % 1000).padStart(3, '0')}`;
 }
 

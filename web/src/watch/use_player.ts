@@ -41,7 +41,7 @@ export function usePlayerState(player: RefObject<LamplightPlayer | null>): State
   return detail;
 }
 
-export function useSound(player: RefObject<LamplightPlayer | null>): { muted: boolean; volume: number } {
+export function useSound(player: RefObject<LamplightPlayer | null>) {
   const [sound, setSound] = useState({ muted: true, volume: 1 });
   usePlayerEvent(player, 'lamplight-sound', (event) => setSound(event.detail));
   return sound;
