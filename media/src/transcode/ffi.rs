@@ -88,3 +88,9 @@ pub(super) fn initial_padding(context: &codec::Context) -> u32 {
     let padding = unsafe { (*context.as_ptr()).initial_padding };
     u32::try_from(padding).unwrap_or(0)
 }
+
+/// Whether a decoded picture came from a keyframe.
+pub(super) fn is_key(picture: &ffmpeg_next::frame::Video) -> bool {
+    // SAFETY: the frame is alive and not changed while borrowed.
+    unsafe { (*picture.as_ptr()).key_frame == 1 }
+}

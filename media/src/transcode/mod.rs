@@ -1,7 +1,226 @@
 //! Conversion: tracks made from the publisher's for viewers who cannot take them as they are.
 //!
-//! Codecs run on OS threads of their own; nothing here blocks the runtime.
+//! [`run`] follows the demand for `clean` and `opus` of one broadcast. Data goes from a cursor on
+//! the source ring to a worker's bounded queue, through its threads, into the ring of the made
+//! track.
+//!
+//! Invariants
+//! - A made track carries T of its source; nothing is shifted.
+//! - Codecs run on OS threads of their own; nothing here blocks the runtime or the publisher.
+//! - Nobody watching means nothing is encoded, but for the linger.
 
+pub mod audio;
 pub mod decoder;
+mod demand;
 pub mod encoder;
 mod ffi;
+#[cfg(test)]
+mod tests;
+mod video;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use self::demand::{Demand, StallWatch, Step};
+use self::worker::{Refused, Worker};
+use crate::broadcast::{Broadcast, Cursor, Ended, Start};
+use crate::frame::{Frame, Kind, TrackId};
+
+/// How long a frame waits before it is offered again to a full queue.
+const RETRY: Duration = Duration::from_millis(4);
+
+/// What is made, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvertConfig {
+    /// FFmpeg's name of the H.264 encoder.
+    pub encoder: String,
+    /// Encoders to try in this order when the first does not work.
+    pub encoder_fallback: Vec<String>,
+    /// Keyframe distance of a made picture whose source's are too far apart.
+    pub gop: Duration,
+    /// How long a converter goes on after its last viewer has left.
+    pub linger: Duration,
+    /// Lines of `clean` at most.
+    pub clean_height_max: u32,
+}
+
+impl Default for ConvertConfig {
+    fn default() -> Self {
+        Self {
+            encoder: "libx264".into(),
+            encoder_fallback: vec!["libopenh264".into()],
+            gop: Duration::from_secs(2),
+            linger: Duration::from_secs(10),
+            clean_height_max: 1_080,
+        }
+    }
+}
+
+impl ConvertConfig {
+    fn encoders(&self) -> Vec<&str> {
+        let all = std::iter::once(&self.encoder).chain(&self.encoder_fallback);
+        all.map(String::as_str).collect()
+    }
+}
+
+/// Makes `clean` and `opus` of a broadcast while somebody reads them; returns when the broadcast
+/// ends or `cancel` says so.
+pub async fn run(broadcast: Arc<Broadcast>, config: Arc<ConvertConfig>, cancel: CancellationToken) {
+    let tracks = async {
+        tokio::join!(
+            follow(&broadcast, TrackId::Clean, &config),
+            follow(&broadcast, TrackId::Opus, &config),
+        );
+    };
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = tracks => {}
+    }
+}
+
+/// A worker with its place in the source.
+struct Feed {
+    worker: Worker,
+    cursor: Cursor,
+    /// Taken from the ring but not yet by the queue.
+    waiting: Option<Arc<Frame>>,
+    stall: StallWatch,
+}
+
+/// Why feeding stopped.
+#[derive(Debug)]
+enum Stopped {
+    /// The source is over.
+    Ended,
+    /// The threads ended or make nothing.
+    Failed,
+    /// It cannot work here, for this reason.
+    Hopeless(&'static str),
+}
+
+async fn follow(broadcast: &Arc<Broadcast>, track: TrackId, config: &Arc<ConvertConfig>) {
+    let mut changes = broadcast.demand();
+    let mut demand = Demand::new(config.linger);
+    let mut feed: Option<Feed> = None;
+    let writer = broadcast.made(track);
+    loop {
+        changes.mark_unchanged();
+        match demand.step(Instant::now(), broadcast.users(track)) {
+            Step::Start => {
+                writer.set_unavailable(None);
+                match Feed::start(broadcast, track, config) {
+                    Ok(started) => feed = Some(started),
+                    Err(error) => {
+                        tracing::error!(%error, %track, "no thread for a converter");
+                        writer.set_unavailable(Some("no_thread"));
+                        demand.rest(Instant::now());
+                    }
+                }
+            }
+            Step::Stop => feed = None,
+            Step::Keep => {}
+        }
+        let deadline = demand.deadline();
+        let wake = async {
+            match deadline {
+                Some(t) => sleep_until(t).await,
+                None => std::future::pending().await,
+            }
+        };
+        let stopped = tokio::select! {
+            _ = broadcast.ended(), if feed.is_none() => return,
+            _ = changes.changed() => continue,
+            () = wake => continue,
+            stopped = run_feed(&mut feed) => stopped,
+        };
+        feed = None;
+        let may_retry = match stopped {
+            Stopped::Ended => return,
+            Stopped::Failed => demand.fail(Instant::now()),
+            Stopped::Hopeless(reason) => {
+                writer.set_unavailable(Some(reason));
+                demand.rest(Instant::now());
+                continue;
+            }
+        };
+        tracing::warn!(%track, may_retry, "a converter failed");
+        if !may_retry {
+            writer.set_unavailable(Some("converter_failed"));
+        }
+    }
+}
+
+async fn run_feed(feed: &mut Option<Feed>) -> Stopped {
+    match feed {
+        Some(feed) => feed.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Feed {
+    fn start(
+        broadcast: &Arc<Broadcast>,
+        track: TrackId,
+        config: &Arc<ConvertConfig>,
+    ) -> std::io::Result<Self> {
+        let cursor = match track.kind() {
+            Kind::Video => broadcast.cursor(TrackId::Video, Start::NewestKey),
+            Kind::Audio => {
+                let video = broadcast.cursor(TrackId::Video, Start::Live);
+                let start = video.newest_key_dts().map_or(Start::Live, Start::At);
+                broadcast.cursor(TrackId::Audio, start)
+            }
+        };
+        Ok(Self {
+            worker: Worker::start(broadcast, track, config)?,
+            cursor,
+            waiting: None,
+            stall: StallWatch::new(Instant::now()),
+        })
+    }
+
+    /// Feeds until something ends. Cancel-safe: a frame taken from the ring is kept.
+    async fn run(&mut self) -> Stopped {
+        loop {
+            if let Some(reason) = self.worker.signals.hopeless.get() {
+                return Stopped::Hopeless(reason);
+            }
+            let frame = match self.waiting.take() {
+                Some(frame) => frame,
+                None => match self.cursor.next().await {
+                    Ok(delivery) => delivery.frame,
+                    Err(Ended) => return Stopped::Ended,
+                },
+            };
+            let made = self.worker.signals.made.load(Ordering::Relaxed);
+            if self.stall.is_stalled(Instant::now(), made) {
+                return Stopped::Failed;
+            }
+            match self.worker.offer(frame) {
+                Ok(()) => {}
+                Err(Refused::Full(frame)) => {
+                    self.waiting = Some(frame);
+                    sleep(RETRY).await;
+                }
+                Err(Refused::Gone) => {
+                    let reason = self.worker.signals.hopeless.get();
+                    return reason.map_or(Stopped::Failed, |r| Stopped::Hopeless(r));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        let dropped = self.worker.signals.dropped.load(Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(dropped, "pictures left out because the encoder was behind");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The publisher's sound as Opus: decode, resample to 48 kHz stereo, encode packets of 20 ms.
+//!
+//! Samples lie on a line anchored at T of the first one decoded; packets are cut from it at regular
+//! steps, so their T is exact whatever the rounding of the publisher's stamps. Opus pre-skip is
+//! taken out: a decoder's output at T of a packet is the source's sound at that T.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ffmpeg_next::util::channel_layout::ChannelLayout;
+use ffmpeg_next::util::format::{Sample, sample};
+use ffmpeg_next::util::frame;
+use ffmpeg_next::{Error, Packet, Rational, codec, decoder, software::resampling};
+
+use super::encoder::{AudioCodec, AudioEncoder, RATE};
+use super::ffi;
+use crate::frame::{Codec, Frame, TrackInfo};
+
+/// Opus bits per second.
+const OPUS_BPS: u32 = 96_000;
+/// Stamps may stray this far from the line before it is mended.
+const STRAY_MAX_US: i64 = 8_000;
+/// A gap up to this is filled with silence; a larger one starts a new line.
+const GAP_MAX_US: i64 = 10_000_000;
+
+/// From AAC frames to Opus packets.
+pub struct OpusConverter {
+    source: Option<(Arc<TrackInfo>, decoder::Audio)>,
+    resampler: Option<resampling::Context>,
+    encoder: AudioEncoder,
+    line: Option<Line>,
+    discontinuities: u32,
+}
+
+impl fmt::Debug for OpusConverter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpusConverter")
+            .field("line", &self.line)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OpusConverter {
+    /// Opens the encoder; the decoder follows with the first frame.
+    ///
+    /// # Errors
+    /// FFmpeg's, when the build has no libopus.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self {
+            source: None,
+            resampler: None,
+            encoder: AudioEncoder::open(AudioCodec::Opus, OPUS_BPS)?,
+            line: None,
+            discontinuities: 0,
+        })
+    }
+
+    /// The parameters of what it makes.
+    pub fn info(&self) -> TrackInfo {
+        self.encoder.info()
+    }
+
+    /// Takes a frame of the source; returns the packets now complete, each with its T in
+    /// microseconds.
+    ///
+    /// # Errors
+    /// FFmpeg's, when there is no decoder for the source or the encoder fails.
+    pub fn push(&mut self, frame: &Frame) -> Result<Vec<(i64, Bytes)>, Error> {
+        self.follow_source(&frame.info)?;
+        if frame.discontinuities != self.discontinuities {
+            self.discontinuities = frame.discontinuities;
+            self.line = None;
+        }
+        let Some((_, decoder)) = &mut self.source else {
+            return Ok(Vec::new());
+        };
+        let mut packet = Packet::copy(&frame.payload);
+        packet.set_pts(Some(frame.pts.as_micros()));
+        if let Err(error) = decoder.send_packet(&packet) {
+            tracing::debug!(%error, t = frame.pts.as_micros(), "skipped undecodable sound");
+        }
+        let mut decoded = frame::Audio::empty();
+        let mut t = frame.pts.as_micros();
+        let mut heard = Vec::new();
+        while decoder.receive_frame(&mut decoded).is_ok() {
+            heard.push((t, decoded));
+            decoded = frame::Audio::empty();
+            if let Some((_, last)) = heard.last() {
+                t += samples_to_us(i64::try_from(last.samples()).unwrap_or(0), last.rate());
+            }
+        }
+        for (t, mut decoded) in heard {
+            let samples = self.resample(&mut decoded)?;
+            let line = self.line.get_or_insert_with(|| Line::new(t));
+            if !line.push(t, &samples) {
+                self.line.insert(Line::new(t)).push(t, &samples);
+            }
+        }
+        self.encode()
+    }
+
+    fn follow_source(&mut self, info: &Arc<TrackInfo>) -> Result<(), Error> {
+        let is_open = self.source.as_ref();
+        if is_open.is_some_and(|(open, _)| open.is_same_format(info)) {
+            return Ok(());
+        }
+        self.source = None;
+        self.resampler = None;
+        self.source = Some((Arc::clone(info), open_decoder(info)?));
+        Ok(())
+    }
+
+    fn resample(&mut self, decoded: &mut frame::Audio) -> Result<Vec<[f32; 2]>, Error> {
+        if decoded.channel_layout().is_empty() {
+            decoded.set_channel_layout(ChannelLayout::default(i32::from(decoded.channels())));
+        }
+        let (format, layout, rate) = (decoded.format(), decoded.channel_layout(), decoded.rate());
+        let is_same = self.resampler.as_ref().map(resampling::Context::input);
+        let is_same = is_same
+            .is_some_and(|i| i.format == format && i.channel_layout == layout && i.rate == rate);
+        let to = Sample::F32(sample::Type::Planar);
+        if !is_same {
+            self.resampler = None;
+        }
+        let resampler = match &mut self.resampler {
+            Some(resampler) => resampler,
+            none => none.insert(resampling::Context::get(
+                format,
+                layout,
+                rate,
+                to,
+                ChannelLayout::STEREO,
+                RATE,
+            )?),
+        };
+        // Room for what the resampler still holds, or it would hold more with every frame.
+        let ratio = usize::try_from(RATE / rate.max(1) + 1).unwrap_or(1);
+        let mut out = frame::Audio::new(to, decoded.samples() * ratio + 256, ChannelLayout::STEREO);
+        resampler.run(decoded, &mut out)?;
+        let (left, right) = (out.plane::<f32>(0), out.plane::<f32>(1));
+        let pairs = left.iter().zip(right).take(out.samples());
+        Ok(pairs.map(|(l, r)| [*l, *r]).collect())
+    }
+
+    fn encode(&mut self) -> Result<Vec<(i64, Bytes)>, Error> {
+        let mut out = Vec::new();
+        let skip = samples_to_us(i64::from(self.encoder.priming()), RATE);
+        let Some(line) = &mut self.line else {
+            return Ok(out);
+        };
+        while let Some((at, samples)) = line.take(self.encoder.frame_samples()) {
+            let t = line.anchor + samples_to_us(at, RATE) - skip;
+            let packets = self.encoder.encode(&samples, at)?;
+            out.extend(packets.into_iter().map(|packet| (t, packet)));
+        }
+        Ok(out)
+    }
+}
+
+fn open_decoder(info: &TrackInfo) -> Result<decoder::Audio, Error> {
+    ffi::init();
+    if info.codec != Codec::Aac {
+        return Err(Error::DecoderNotFound);
+    }
+    let found = decoder::find(codec::Id::AAC).ok_or(Error::DecoderNotFound)?;
+    let mut context = codec::Context::new_with_codec(found);
+    ffi::set_extradata(&mut context, &info.config)?;
+    ffi::set_single_thread(&mut context);
+    ffi::set_packet_micros(&mut context);
+    context.set_time_base(Rational(1, 1_000_000));
+    context.decoder().audio()
+}
+
+fn samples_to_us(samples: i64, rate: u32) -> i64 {
+    samples * 1_000_000 / i64::from(rate.max(1))
+}
+
+/// A run of samples at 48 kHz without a hole.
+#[derive(Debug)]
+struct Line {
+    /// T of sample 0, in microseconds.
+    anchor: i64,
+    /// Number of the first sample still waiting.
+    taken: i64,
+    waiting: VecDeque<[f32; 2]>,
+}
+
+impl Line {
+    const fn new(anchor: i64) -> Self {
+        Self {
+            anchor,
+            taken: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Appends samples heard at `t`; false when they lie too far away to belong to this line.
+    fn push(&mut self, t: i64, samples: &[[f32; 2]]) -> bool {
+        let count = self.taken + i64::try_from(self.waiting.len()).unwrap_or(0);
+        let stray = t - self.anchor - samples_to_us(count, RATE);
+        if stray.abs() > GAP_MAX_US {
+            return false;
+        }
+        let mut from = 0;
+        if stray.abs() > STRAY_MAX_US {
+            let width = stray.abs() * i64::from(RATE) / 1_000_000;
+            let width = usize::try_from(width).unwrap_or(0);
+            if stray > 0 {
+                self.waiting.extend(std::iter::repeat_n([0.0; 2], width));
+            } else {
+                from = width.min(samples.len());
+            }
+        }
+        self.waiting.extend(samples.iter().skip(from));
+        true
+    }
+
+    /// The next `count` samples and the number of the first.
+    fn take(&mut self, count: usize) -> Option<(i64, Vec<[f32; 2]>)> {
+        if self.waiting.len() < count {
+            return None;
+        }
+        let at = self.taken;
+        self.taken += i64::try_from(count).unwrap_or(0);
+        Some((at, self.waiting.drain(..count).collect()))
+    }
+}
