@@ -73,6 +73,11 @@ impl Demand {
         }
     }
 
+    /// Whether failures keep the converter off.
+    pub(super) const fn is_resting(&self) -> bool {
+        matches!(self.phase, Phase::Resting { .. })
+    }
+
     /// The converter failed. True when it may start again at the next step, false when it rests.
     pub(super) fn fail(&mut self, now: Instant) -> bool {
         while self

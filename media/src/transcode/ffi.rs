@@ -14,7 +14,8 @@ use ffmpeg_next::{Error, codec, ffi};
 
 static INIT: Once = Once::new();
 
-/// Prepares the library once in the process; its own log shows errors of the codecs only.
+/// Prepares the library once in the process. Its own log is kept to what is fatal: it writes to
+/// standard error, and a publisher could fill that with damaged frames.
 pub(super) fn init() {
     INIT.call_once(|| {
         // Registers nothing in this version, and cannot fail.

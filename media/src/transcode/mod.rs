@@ -111,19 +111,20 @@ async fn follow(broadcast: &Arc<Broadcast>, track: TrackId, config: &Arc<Convert
     loop {
         changes.mark_unchanged();
         match demand.step(Instant::now(), broadcast.users(track)) {
-            Step::Start => {
-                writer.set_unavailable(None);
-                match Feed::start(broadcast, track, config) {
-                    Ok(started) => feed = Some(started),
-                    Err(error) => {
-                        tracing::error!(%error, %track, "no thread for a converter");
-                        writer.set_unavailable(Some("no_thread"));
-                        demand.rest(Instant::now());
-                    }
+            Step::Start => match Feed::start(broadcast, track, config) {
+                Ok(started) => feed = Some(started),
+                Err(error) => {
+                    tracing::error!(%error, %track, "no thread for a converter");
+                    writer.set_unavailable(Some("no_thread"));
+                    demand.rest(Instant::now());
                 }
-            }
+            },
             Step::Stop => feed = None,
             Step::Keep => {}
+        }
+        // Viewers look at this before they ask, so it is withdrawn without waiting for one.
+        if !demand.is_resting() && broadcast.unavailable(track).is_some() {
+            writer.set_unavailable(None);
         }
         let deadline = demand.deadline();
         let wake = async {

@@ -1,1 +1,364 @@
-//! Tests of the converters.
+//! Tests of the converters on media they encode themselves.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ffmpeg_next::util::format::Pixel;
+use ffmpeg_next::util::frame::Video;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::audio::OpusConverter;
+use super::decoder::VideoDecoder;
+use super::encoder::{AudioCodec, AudioEncoder, Encoded, VideoEncoder, VideoSettings};
+use super::video::{CleanEncoder, KeyGrid};
+use super::{ConvertConfig, run};
+use crate::bitstream::h264::{NalKind, nals};
+use crate::broadcast::{BroadcastKey, Broadcasts, Facts, Limits, Publisher, Start};
+use crate::frame::{Frame, Kind, Sample, TrackId, TrackInfo};
+use crate::time::{MediaTime, SourceTime};
+
+const FRAME_US: i64 = 40_000;
+
+fn moving_picture(n: u8) -> Video {
+    let mut picture = Video::new(Pixel::YUV420P, 160, 90);
+    for plane in 0..3 {
+        let stride = picture.stride(plane);
+        for (at, byte) in picture.data_mut(plane).iter_mut().enumerate() {
+            let (x, y) = (at % stride, at / stride);
+            let sum = x * 3 + y * 5 + usize::from(n) * 7;
+            *byte = u8::try_from(sum % 200).unwrap();
+        }
+    }
+    picture
+}
+
+/// A picture with B-frames and keyframes 10 s apart, as an untouched OBS sends it.
+fn source(seconds: i64) -> (TrackInfo, Vec<Encoded>) {
+    let settings = VideoSettings {
+        width: 160,
+        height: 90,
+        bitrate_bps: 500_000,
+        frame_rate: 25,
+        b_frames: 2,
+        gop: 250,
+    };
+    let mut encoder = VideoEncoder::open(["libx264"], &settings).unwrap();
+    let mut out = Vec::new();
+    for n in 0..seconds * 25 {
+        let mut picture = moving_picture(u8::try_from(n % 100).unwrap());
+        // 80 ms later, so that decode times are not negative.
+        let t = n * FRAME_US + 2 * FRAME_US;
+        out.extend(encoder.encode(&mut picture, t, n == 0).unwrap());
+    }
+    out.extend(encoder.finish());
+    (encoder.info().unwrap().clone(), out)
+}
+
+fn frame(info: &Arc<TrackInfo>, unit: &Encoded) -> Frame {
+    Frame {
+        track: TrackId::Video,
+        info: Arc::clone(info),
+        dts: MediaTime::from_micros(unit.dts),
+        pts: MediaTime::from_micros(unit.pts),
+        duration: None,
+        is_key: unit.is_key,
+        is_discardable: false,
+        discontinuities: 0,
+        payload: unit.payload.clone(),
+        rtp: OnceLock::new(),
+    }
+}
+
+#[test]
+fn the_source_fixture_has_reordered_frames_and_one_keyframe() {
+    let (info, units) = source(5);
+    assert_eq!(info.reorder_frames, Some(2));
+    assert!(units.iter().any(|u| u.pts > u.dts));
+    assert_eq!(units.iter().filter(|u| u.is_key).count(), 1);
+    assert!(units.iter().all(|u| u.dts >= 0 && u.pts >= u.dts));
+}
+
+#[test]
+fn clean_keeps_each_t_of_the_source_and_has_keyframes_on_the_grid_only() {
+    let (info, units) = source(7);
+    let info = Arc::new(info);
+    let mut decoder = VideoDecoder::open(&info).unwrap();
+    let mut pictures = Vec::new();
+    for unit in &units {
+        pictures.extend(decoder.decode(&frame(&info, unit)));
+    }
+    pictures.extend(decoder.finish());
+    let mut grid = KeyGrid::new(Duration::from_secs(2));
+    let mut encoder = CleanEncoder::new(vec!["no_such_encoder", "libx264"], 1_080);
+    let mut made = Vec::new();
+    for (t, picture) in pictures {
+        let is_key = grid.is_key(t, false, Duration::from_secs(10));
+        made.extend(
+            encoder
+                .encode((t, picture), is_key, Facts::default)
+                .unwrap(),
+        );
+    }
+    let mut wanted: Vec<i64> = units.iter().map(|u| u.pts).collect();
+    wanted.sort_unstable();
+    let got: Vec<i64> = made.iter().map(|u| u.pts).collect();
+    assert_eq!(got, wanted);
+    assert!(made.iter().all(|u| u.pts == u.dts));
+    let keys: Vec<i64> = made.iter().filter(|u| u.is_key).map(|u| u.pts).collect();
+    assert_eq!(keys, [80_000, 2_000_000, 4_000_000, 6_000_000]);
+    let clean = encoder.info().unwrap();
+    assert_eq!(clean.reorder_frames, Some(0));
+    assert_eq!(clean.picture_size(), Some((160, 90)));
+    for unit in &made {
+        let kinds = nals(&unit.payload).map(|n| NalKind::of(n.unwrap()[0]));
+        let slices: Vec<_> = kinds.filter(|k| *k != NalKind::Sei).collect();
+        let expected = if unit.is_key {
+            NalKind::Idr
+        } else {
+            NalKind::Slice
+        };
+        assert_eq!(slices, [expected]);
+    }
+}
+
+#[test]
+fn a_damaged_access_unit_is_skipped_and_the_rest_is_decoded() {
+    let (info, units) = source(2);
+    let info = Arc::new(info);
+    let mut decoder = VideoDecoder::open(&info).unwrap();
+    let mut count = 0;
+    for (n, unit) in units.iter().enumerate() {
+        let mut frame = frame(&info, unit);
+        if n == 10 {
+            frame.payload = Bytes::from_static(&[0, 0, 0, 3, 0x41, 0xff, 0xff]);
+        }
+        count += decoder.decode(&frame).len();
+    }
+    count += decoder.finish().len();
+    assert!(count >= units.len() - 2, "{count} of {}", units.len());
+}
+
+#[test]
+fn an_encoder_that_does_not_exist_is_named_in_the_error() {
+    let settings = VideoSettings {
+        width: 64,
+        height: 64,
+        bitrate_bps: 400_000,
+        frame_rate: 30,
+        b_frames: 0,
+        gop: 60,
+    };
+    let error = VideoEncoder::open(["no_such_encoder"], &settings).unwrap_err();
+    assert!(error.to_string().contains("no_such_encoder"), "{error}");
+}
+
+/// AAC of a second of silence, then a tone; packets with the T of their first decoded sample.
+fn tone(onset: usize, packets: usize) -> (TrackInfo, Vec<(i64, Bytes)>) {
+    let mut encoder = AudioEncoder::open(AudioCodec::Aac, 128_000).unwrap();
+    let mut out = Vec::new();
+    for n in 0..packets {
+        let samples: Vec<[f32; 2]> = (n * 1_024..(n + 1) * 1_024)
+            .map(|at| {
+                let is_square_up = (at / 24) % 2 == 0;
+                let level = if at < onset { 0.0 } else { 0.5 };
+                [if is_square_up { level } else { -level }; 2]
+            })
+            .collect();
+        out.extend(
+            encoder
+                .encode(&samples, i64::try_from(n * 1_024).unwrap())
+                .unwrap(),
+        );
+    }
+    let priming = i64::from(encoder.priming());
+    let t = |n: usize| (i64::try_from(n * 1_024).unwrap() - priming) * 1_000_000 / 48_000;
+    let timed = out.into_iter().enumerate().map(|(n, p)| (t(n), p));
+    (encoder.info(), timed.collect())
+}
+
+fn sound(info: &Arc<TrackInfo>, t: i64, payload: &Bytes) -> Frame {
+    let unit = Encoded {
+        dts: t,
+        pts: t,
+        is_key: true,
+        payload: payload.clone(),
+    };
+    Frame {
+        track: TrackId::Audio,
+        ..frame(info, &unit)
+    }
+}
+
+fn convert(frames: &[Frame]) -> (TrackInfo, Vec<(i64, Bytes)>) {
+    let mut converter = OpusConverter::open().unwrap();
+    let mut out = Vec::new();
+    for frame in frames {
+        out.extend(converter.push(frame).unwrap());
+    }
+    (converter.info(), out)
+}
+
+/// T of the first sample that is loud, in microseconds, heard by a decoder that skips nothing.
+fn onset(info: &TrackInfo, packets: &[(i64, Bytes)]) -> i64 {
+    let found = ffmpeg_next::decoder::find_by_name("libopus").unwrap();
+    let mut context = ffmpeg_next::codec::Context::new_with_codec(found);
+    let mut head = info.config.to_vec();
+    // Pre-skip of zero: the first packet here need not be the first of the stream.
+    head[10] = 0;
+    head[11] = 0;
+    super::ffi::set_extradata(&mut context, &head).unwrap();
+    let mut decoder = context.decoder().audio().unwrap();
+    for (t, packet) in packets {
+        decoder
+            .send_packet(&ffmpeg_next::Packet::copy(packet))
+            .unwrap();
+        let mut heard = ffmpeg_next::frame::Audio::empty();
+        while decoder.receive_frame(&mut heard).is_ok() {
+            let pairs = heard.data(0)[..heard.samples() * 4].chunks_exact(4);
+            let loud = pairs
+                .map(|b| i16::from_ne_bytes([b[0], b[1]]))
+                .position(|s| s.unsigned_abs() > 4_000);
+            if let Some(at) = loud {
+                return t + i64::try_from(at).unwrap() * 1_000_000 / 48_000;
+            }
+        }
+    }
+    panic!("no tone was heard");
+}
+
+#[test]
+fn opus_packets_are_20_ms_apart_and_a_tone_starts_within_10_ms_of_its_t() {
+    let (info, packets) = tone(48_000, 100);
+    let info = Arc::new(info);
+    // Stamps in whole milliseconds, as RTMP has them.
+    let frames: Vec<Frame> = packets
+        .iter()
+        .map(|(t, p)| sound(&info, (t + 100_000) / 1_000 * 1_000, p))
+        .collect();
+    let (opus, made) = convert(&frames);
+    assert!(opus.config.starts_with(b"OpusHead"));
+    for pair in made.windows(2) {
+        assert_eq!(pair[1].0 - pair[0].0, 20_000);
+    }
+    let error = onset(&opus, &made) - 1_100_000;
+    assert!(error.abs() <= 10_000, "off by {error} us");
+}
+
+#[test]
+fn a_hole_in_the_sound_is_filled_and_one_beyond_10_s_starts_a_new_line() {
+    let (info, packets) = tone(0, 100);
+    let info = Arc::new(info);
+    for (hole_us, is_filled) in [(80_000, true), (3_000_000, true), (11_000_000, false)] {
+        let shifted = packets.iter().enumerate().map(|(n, (t, p))| {
+            let t = if n < 50 { *t } else { t + hole_us };
+            sound(&info, t + 100_000, p)
+        });
+        let (_, made) = convert(&shifted.collect::<Vec<_>>());
+        let is_even = made.windows(2).all(|w| w[1].0 - w[0].0 == 20_000);
+        assert_eq!(is_even, is_filled, "hole of {hole_us} us");
+        let end = made.last().unwrap().0 + 20_000;
+        let wanted = packets.last().unwrap().0 + 100_000 + hole_us + 21_333;
+        assert!(
+            (wanted - end).abs() < 30_000,
+            "ends {} us off",
+            wanted - end
+        );
+    }
+}
+
+fn open(info: TrackInfo) -> Publisher {
+    let hub = Broadcasts::new(Limits::default());
+    let key = BroadcastKey::new("room_1");
+    let wall = OffsetDateTime::UNIX_EPOCH;
+    let mut publisher = hub.open(key, Instant::now(), wall).unwrap();
+    publisher.set_track(Instant::now(), info).unwrap();
+    publisher
+}
+
+fn publish(publisher: &mut Publisher, units: &[Encoded]) {
+    for unit in units {
+        let composition = u64::try_from(unit.pts - unit.dts).unwrap();
+        let sample = Sample {
+            kind: Kind::Video,
+            dts: SourceTime::from_micros(unit.dts),
+            composition: Duration::from_micros(composition),
+            samples: 0,
+            is_key: unit.is_key,
+            is_discardable: false,
+            payload: unit.payload.clone(),
+        };
+        publisher.write(Instant::now(), sample);
+    }
+}
+
+#[tokio::test]
+async fn clean_runs_while_somebody_reads_it_and_starts_at_the_newest_keyframe() {
+    let (info, units) = source(5);
+    let mut publisher = open(info);
+    publish(&mut publisher, &units);
+    let broadcast = Arc::clone(publisher.broadcast());
+    let cancel = CancellationToken::new();
+    let config = Arc::new(ConvertConfig::default());
+    let running = run(Arc::clone(&broadcast), config, cancel.clone());
+    let reading = async {
+        let mut cursor = broadcast.cursor(TrackId::Clean, Start::OldestKey);
+        let mut frames = Vec::new();
+        while frames.len() < 100 {
+            frames.push(cursor.next().await.unwrap().frame);
+        }
+        cancel.cancel();
+        frames
+    };
+    let ((), frames) = tokio::join!(running, reading);
+    assert!(frames[0].is_key);
+    assert!(
+        frames
+            .iter()
+            .all(|f| f.pts == f.dts && f.track == TrackId::Clean)
+    );
+    let steps = frames.windows(2).map(|w| w[1].dts.micros_since(w[0].dts));
+    assert!(steps.into_iter().all(|s| s == FRAME_US));
+    let keys = frames.iter().filter(|f| f.is_key).count();
+    assert_eq!(
+        keys,
+        2 + usize::from(frames[99].dts.as_micros() >= 4_000_000)
+    );
+}
+
+#[tokio::test]
+async fn a_broadcast_without_a_working_encoder_says_so() {
+    let (info, units) = source(1);
+    let mut publisher = open(info);
+    publish(&mut publisher, &units);
+    let broadcast = Arc::clone(publisher.broadcast());
+    let config = Arc::new(ConvertConfig {
+        encoder: "no_such_encoder".into(),
+        encoder_fallback: Vec::new(),
+        ..ConvertConfig::default()
+    });
+    let cancel = CancellationToken::new();
+    let running = run(Arc::clone(&broadcast), config, cancel.clone());
+    let reading = async {
+        let _cursor = broadcast.cursor(TrackId::Clean, Start::OldestKey);
+        while broadcast.unavailable(TrackId::Clean).is_none() {
+            tokio::task::yield_now().await;
+            publish(&mut publisher, &units);
+        }
+        cancel.cancel();
+    };
+    tokio::join!(running, reading);
+    assert_eq!(broadcast.unavailable(TrackId::Clean), Some("no_encoder"));
+}
+
+#[tokio::test]
+async fn run_returns_when_the_broadcast_ends() {
+    let (info, _) = source(1);
+    let publisher = open(info);
+    let broadcast = Arc::clone(publisher.broadcast());
+    let running = run(broadcast, Arc::default(), CancellationToken::new());
+    drop(publisher);
+    running.await;
+}
