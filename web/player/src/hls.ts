@@ -83,6 +83,9 @@ export class HlsSession implements Session {
   #mediaErrors = 0;
   #startedAt = 0;
   #stalls = 0;
+  #wasLive = false;
+  #isOver = false;
+  #measuredTime = -1;
   #codecs: string | undefined;
   #onEnded = () => this.#context.events.ended();
 
@@ -130,8 +133,14 @@ export class HlsSession implements Session {
 
   measure(): void {
     const hls = this.#hls;
-    const target = hls?.targetLatency;
-    if (!hls || !target || this.#context.video.paused) return;
+    const { video, events } = this.#context;
+    if (!hls || video.paused) return;
+    // The tracks of the last part rarely end together: the element may stand still before its end.
+    const stands = video.currentTime === this.#measuredTime;
+    this.#measuredTime = video.currentTime;
+    if (this.#isOver && stands) return events.ended();
+    const target = hls.targetLatency;
+    if (!target || this.#isOver) return;
     if (hls.latency > target + BEHIND_S_MAX) this.goLive();
   }
 
@@ -168,7 +177,11 @@ export class HlsSession implements Session {
       for (const sample of samples) this.#onSample(sample);
     });
     hls.on(Events.LEVEL_UPDATED, (_, { details }) => this.#onDateRanges(details));
-    hls.on(Events.LEVEL_LOADED, (_, { networkDetails, stats }) => {
+    hls.on(Events.LEVEL_LOADED, (_, { details, networkDetails, stats }) => {
+      this.#wasLive ||= details.live;
+      this.#isOver = !details.live;
+      // The last playlist stays for a minute: the show must not be played again from its start.
+      if (!this.#wasLive) return this.#fail({ kind: 'not_live', detail: 'the broadcast is over' });
       const request: unknown = networkDetails;
       if (!(request instanceof XMLHttpRequest)) return;
       // An answer out of a cache tells when it was made, not what time it is.

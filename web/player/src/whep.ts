@@ -227,6 +227,7 @@ export class WhepSession implements Session {
   #watch(state: RTCPeerConnectionState): void {
     clearTimeout(this.#disconnectedTimer);
     if (state === 'failed') this.#fail({ kind: 'network', detail: 'no path to the server' });
+    if (state === 'closed') this.#fail({ kind: 'network', detail: 'the session was closed' });
     if (state === 'disconnected') {
       this.#disconnectedTimer = setTimeout(
         () => this.#fail({ kind: 'network', detail: 'the connection was lost' }),
