@@ -362,3 +362,118 @@ async fn run_returns_when_the_broadcast_ends() {
     drop(publisher);
     running.await;
 }
+
+/// 44.1 kHz mono AAC, as phones send it.
+fn mono_44100(packets: i64) -> (TrackInfo, Vec<Bytes>) {
+    use ffmpeg_next::format::sample::{Sample as Format, Type};
+    use ffmpeg_next::{ChannelLayout, codec, encoder, frame};
+    let mut context = codec::Context::new_with_codec(encoder::find_by_name("aac").unwrap());
+    context.set_flags(codec::Flags::GLOBAL_HEADER);
+    let mut audio = context.encoder().audio().unwrap();
+    audio.set_rate(44_100);
+    audio.set_format(Format::F32(Type::Planar));
+    audio.set_channel_layout(ChannelLayout::MONO);
+    audio.set_channels(1);
+    audio.set_time_base(ffmpeg_next::Rational(1, 44_100));
+    let mut encoder = audio.open().unwrap();
+    let mut out = Vec::new();
+    for n in 0..packets {
+        let mut frame = frame::Audio::new(Format::F32(Type::Planar), 1_024, ChannelLayout::MONO);
+        for (at, sample) in frame.plane_mut::<f32>(0).iter_mut().enumerate() {
+            *sample = if at / 32 % 2 == 0 { 0.3 } else { -0.3 };
+        }
+        frame.set_rate(44_100);
+        frame.set_pts(Some(n * 1_024));
+        encoder.send_frame(&frame).unwrap();
+        let mut packet = ffmpeg_next::Packet::empty();
+        while encoder.receive_packet(&mut packet).is_ok() {
+            out.push(Bytes::copy_from_slice(packet.data().unwrap()));
+        }
+    }
+    let info = TrackInfo {
+        codec: crate::frame::Codec::Aac,
+        generation: 0,
+        shape: crate::frame::Shape::Audio {
+            rate: 44_100,
+            channels: 1,
+        },
+        config: super::ffi::extradata(&encoder).into(),
+        reorder_frames: None,
+    };
+    (info, out)
+}
+
+#[test]
+fn a_minute_of_mono_at_44_100_hz_becomes_a_minute_of_even_packets() {
+    let (info, packets) = mono_44100(2_584);
+    let info = Arc::new(info);
+    let t = |n: usize| i64::try_from(n).unwrap() * 1_024_000 / 44_100 * 1_000;
+    let frames = packets
+        .iter()
+        .enumerate()
+        .map(|(n, p)| sound(&info, t(n), p));
+    let (_, made) = convert(&frames.collect::<Vec<_>>());
+    assert!(made.windows(2).all(|w| w[1].0 - w[0].0 == 20_000));
+    let behind = t(packets.len()) - (made.last().unwrap().0 + 20_000);
+    assert!((0..40_000).contains(&behind), "{behind} us behind");
+}
+
+#[test]
+fn a_change_of_size_reopens_the_encoder_with_a_keyframe() {
+    let mut encoder = CleanEncoder::new(vec!["libx264"], 60);
+    let mut made = Vec::new();
+    let mut sizes = Vec::new();
+    for (t, width, height) in [(0, 80, 44), (1, 80, 44), (2, 160, 90), (3, 161, 61)] {
+        let mut picture = Video::new(Pixel::YUV420P, width, height);
+        for plane in 0..3 {
+            picture.data_mut(plane).fill(100);
+        }
+        let t = t * FRAME_US;
+        made.extend(encoder.encode((t, picture), false, Facts::default).unwrap());
+        sizes.push(encoder.info().unwrap().picture_size().unwrap());
+    }
+    assert_eq!(sizes, [(80, 44), (80, 44), (106, 60), (158, 60)]);
+    let keys: Vec<bool> = made.iter().map(|u| u.is_key).collect();
+    assert_eq!(keys, [true, false, true, true]);
+}
+
+#[test]
+fn a_picture_of_another_pixel_format_is_made_4_2_0() {
+    let mut encoder = CleanEncoder::new(vec!["libx264"], 1_080);
+    let mut picture = Video::new(Pixel::YUV444P, 64, 64);
+    for plane in 0..3 {
+        picture.data_mut(plane).fill(100);
+    }
+    let made = encoder.encode((0, picture), true, Facts::default).unwrap();
+    assert_eq!(made.len(), 1);
+}
+
+#[tokio::test]
+async fn a_viewer_s_request_makes_the_next_picture_a_keyframe() {
+    let (info, units) = source(5);
+    let mut publisher = open(info);
+    let (before, after) = units.split_at(30);
+    publish(&mut publisher, before);
+    let broadcast = Arc::clone(publisher.broadcast());
+    let cancel = CancellationToken::new();
+    let running = run(Arc::clone(&broadcast), Arc::default(), cancel.clone());
+    let reading = async {
+        let mut cursor = broadcast.cursor(TrackId::Clean, Start::OldestKey);
+        let first = cursor.next().await.unwrap().frame.dts;
+        let mut newest = first;
+        while newest.micros_since(first) < 20 * FRAME_US {
+            newest = cursor.next().await.unwrap().frame.dts;
+        }
+        cursor.request_keyframe();
+        publish(&mut publisher, &after[..25]);
+        loop {
+            let frame = cursor.next().await.unwrap().frame;
+            if frame.is_key {
+                cancel.cancel();
+                return frame.dts.micros_since(newest);
+            }
+        }
+    };
+    let ((), distance) = tokio::join!(running, reading);
+    assert!(distance <= 12 * FRAME_US, "{distance} us later");
+}

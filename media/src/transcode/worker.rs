@@ -24,12 +24,15 @@ use crate::time::MediaTime;
 
 /// Frames that wait for a decoder.
 const FRAMES_MAX: usize = 16;
-/// Pictures that wait for the encoder; at the bound the newest is dropped.
+/// Pictures that wait for the encoder; at the bound the decoder waits, or drops the newest when
+/// it is [`BEHIND_MAX_US`] late already.
 const PICTURES_MAX: usize = 4;
 /// Length of an Opus packet.
 const OPUS_PACKET: Duration = Duration::from_millis(20);
 /// A picture this close to the source's newest frame has caught up with it.
 const CAUGHT_UP_US: i64 = 200_000;
+/// A publisher's burst may put the encoder this far behind without loss; the ring keeps the rest.
+const BEHIND_MAX_US: i64 = 1_000_000;
 
 /// What the threads tell the feeder.
 #[derive(Debug, Default)]
@@ -201,7 +204,8 @@ impl Decoding {
         let gop = self.out.broadcast.facts(TrackId::Video).gop;
         let is_key = self.grid.is_key(t, super::ffi::is_key(&picture), gop) || self.is_key_due;
         let newest = self.out.broadcast.made(TrackId::Video).newest_dts();
-        self.has_caught_up |= newest.is_none_or(|n| n.as_micros() - t < CAUGHT_UP_US);
+        let behind_us = newest.map_or(0, |n| n.as_micros() - t);
+        self.has_caught_up |= behind_us < CAUGHT_UP_US;
         let picture = Picture {
             t,
             is_key,
@@ -209,7 +213,7 @@ impl Decoding {
             picture,
         };
         self.is_key_due = false;
-        if !self.has_caught_up {
+        if !self.has_caught_up || behind_us < BEHIND_MAX_US {
             return self.pictures.send(picture).is_ok();
         }
         match self.pictures.try_send(picture) {
