@@ -137,6 +137,13 @@ pub(crate) fn cut(app: &App, room: RoomId, key: KeyId) {
     }
 }
 
+/// Cuts whoever publishes into a room that is over.
+pub(crate) fn end(app: &App, room: RoomId) {
+    if let Some(broadcast) = find(app, room) {
+        broadcast.end(EndReason::Server);
+    }
+}
+
 /// Whether a publisher is in, with media or not yet.
 pub(crate) fn has_broadcast(app: &App, room: RoomId) -> bool {
     find(app, room).is_some()

@@ -125,7 +125,7 @@ fn idempotency_key(request: &Request) -> Result<Option<String>, ApiError> {
     match key.to_str() {
         Ok(key) if is_good => Ok(Some(key.into())),
         _ => Err(ApiError::new(
-            Code::BadIdempotencyKey,
+            Code::Malformed,
             "Idempotency-Key takes 1 to 255 printable ASCII characters",
         )),
     }

@@ -20,7 +20,6 @@ pub(crate) enum Code {
     UnknownField,
     UnknownFilter,
     BadCursor,
-    BadIdempotencyKey,
     Unauthenticated,
     Forbidden,
     NotFound,
@@ -28,6 +27,7 @@ pub(crate) enum Code {
     InvalidState,
     LimitReached,
     RoomEnded,
+    NoMedia,
     HandleTaken,
     NotLive,
     MediaNotLive,
@@ -51,6 +51,14 @@ impl Code {
         self.row().1
     }
 
+    /// The code as a phrase: `out_of_bounds` is "Out of bounds".
+    fn title(self) -> String {
+        let words = self.row().0.replace('_', " ");
+        let mut letters = words.chars();
+        let first = letters.next().map(|c| c.to_ascii_uppercase());
+        first.into_iter().chain(letters).collect()
+    }
+
     /// Whether the same request may succeed later without a change.
     const fn is_retryable(self) -> bool {
         matches!(
@@ -64,77 +72,37 @@ impl Code {
         )
     }
 
-    const fn row(self) -> (&'static str, StatusCode, &'static str) {
+    const fn row(self) -> (&'static str, StatusCode) {
         use StatusCode as S;
         match self {
-            Self::Malformed => ("malformed", S::BAD_REQUEST, "The request cannot be read"),
-            Self::UnknownField => ("unknown_field", S::BAD_REQUEST, "Unknown field"),
-            Self::UnknownFilter => ("unknown_filter", S::BAD_REQUEST, "Unknown filter"),
-            Self::BadCursor => ("bad_cursor", S::BAD_REQUEST, "The cursor is of no use here"),
-            Self::BadIdempotencyKey => (
-                "malformed",
-                S::BAD_REQUEST,
-                "The Idempotency-Key cannot be read",
-            ),
-            Self::Unauthenticated => ("unauthenticated", S::UNAUTHORIZED, "Who are you?"),
-            Self::Forbidden => ("forbidden", S::FORBIDDEN, "Not allowed"),
-            Self::NotFound => ("not_found", S::NOT_FOUND, "Not found"),
-            Self::MethodNotAllowed => (
-                "method_not_allowed",
-                S::METHOD_NOT_ALLOWED,
-                "Method not allowed",
-            ),
-            Self::InvalidState => ("invalid_state", S::CONFLICT, "Not in this state"),
-            Self::LimitReached => ("limit_reached", S::CONFLICT, "Limit reached"),
-            Self::RoomEnded => ("room_ended", S::CONFLICT, "The room has ended"),
-            Self::HandleTaken => ("handle_taken", S::CONFLICT, "The handle is taken"),
-            Self::NotLive => ("not_live", S::CONFLICT, "The room is not live"),
-            Self::MediaNotLive => ("not_live", S::NOT_FOUND, "The room is not live"),
-            Self::IdUsed => ("id_used", S::CONFLICT, "The id was used before"),
-            Self::IdempotencyInProgress => (
-                "idempotency_in_progress",
-                S::CONFLICT,
-                "The first request still runs",
-            ),
-            Self::TooLarge => ("too_large", S::PAYLOAD_TOO_LARGE, "Too large"),
-            Self::UnsupportedMediaType => (
-                "unsupported_media_type",
-                S::UNSUPPORTED_MEDIA_TYPE,
-                "Unsupported media type",
-            ),
-            Self::OutOfBounds => ("out_of_bounds", S::UNPROCESSABLE_ENTITY, "Out of bounds"),
-            Self::HandleInvalid => (
-                "handle_invalid",
-                S::UNPROCESSABLE_ENTITY,
-                "Not a good handle",
-            ),
-            Self::HandleReserved => (
-                "handle_reserved",
-                S::UNPROCESSABLE_ENTITY,
-                "The handle is reserved",
-            ),
-            Self::IdempotencyKeyReused => (
-                "idempotency_key_reused",
-                S::UNPROCESSABLE_ENTITY,
-                "The Idempotency-Key stands for another request",
-            ),
-            Self::CueTooLarge => (
-                "cue_too_large",
-                S::UNPROCESSABLE_ENTITY,
-                "The cue is too large",
-            ),
-            Self::AtOutOfRange => (
-                "at_out_of_range",
-                S::UNPROCESSABLE_ENTITY,
-                "The time is out of range",
-            ),
-            Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS, "Too many requests"),
-            Self::Internal => (
-                "internal",
-                S::INTERNAL_SERVER_ERROR,
-                "A fault of the server",
-            ),
-            Self::Busy => ("busy", S::SERVICE_UNAVAILABLE, "Try again in a moment"),
+            Self::Malformed => ("malformed", S::BAD_REQUEST),
+            Self::UnknownField => ("unknown_field", S::BAD_REQUEST),
+            Self::UnknownFilter => ("unknown_filter", S::BAD_REQUEST),
+            Self::BadCursor => ("bad_cursor", S::BAD_REQUEST),
+            Self::Unauthenticated => ("unauthenticated", S::UNAUTHORIZED),
+            Self::Forbidden => ("forbidden", S::FORBIDDEN),
+            Self::NotFound => ("not_found", S::NOT_FOUND),
+            Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED),
+            Self::InvalidState => ("invalid_state", S::CONFLICT),
+            Self::LimitReached => ("limit_reached", S::CONFLICT),
+            Self::NoMedia => ("no_media", S::CONFLICT),
+            Self::RoomEnded => ("room_ended", S::CONFLICT),
+            Self::HandleTaken => ("handle_taken", S::CONFLICT),
+            Self::NotLive => ("not_live", S::CONFLICT),
+            Self::MediaNotLive => ("not_live", S::NOT_FOUND),
+            Self::IdUsed => ("id_used", S::CONFLICT),
+            Self::IdempotencyInProgress => ("idempotency_in_progress", S::CONFLICT),
+            Self::TooLarge => ("too_large", S::PAYLOAD_TOO_LARGE),
+            Self::UnsupportedMediaType => ("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE),
+            Self::OutOfBounds => ("out_of_bounds", S::UNPROCESSABLE_ENTITY),
+            Self::HandleInvalid => ("handle_invalid", S::UNPROCESSABLE_ENTITY),
+            Self::HandleReserved => ("handle_reserved", S::UNPROCESSABLE_ENTITY),
+            Self::IdempotencyKeyReused => ("idempotency_key_reused", S::UNPROCESSABLE_ENTITY),
+            Self::CueTooLarge => ("cue_too_large", S::UNPROCESSABLE_ENTITY),
+            Self::AtOutOfRange => ("at_out_of_range", S::UNPROCESSABLE_ENTITY),
+            Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS),
+            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR),
+            Self::Busy => ("busy", S::SERVICE_UNAVAILABLE),
         }
     }
 }
@@ -218,10 +186,10 @@ impl ApiError {
 
     /// The body, complete.
     pub(crate) fn problem(&self, instance: &str, request_id: &str) -> Problem {
-        let (code, status, title) = self.code.row();
+        let (code, status) = self.code.row();
         Problem {
             kind: format!("urn:lamplight:problem:{code}"),
-            title: title.into(),
+            title: self.code.title(),
             status: status.as_u16(),
             detail: self.detail.clone(),
             instance: instance.into(),

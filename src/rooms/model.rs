@@ -79,15 +79,41 @@ pub(super) enum Media {
     Gone(Duration),
 }
 
-/// What the job does with a room.
+/// A step of a room along its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Move {
     Rehearse,
     GoLive,
     Interrupt,
     Resume,
+    End(Ending),
+    Cancel(Ending),
+}
+
+/// Why a room is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    ByHand,
+    GraceOver,
+    Missed,
+}
+
+impl Ending {
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::ByHand => "by_hand",
+            Self::GraceOver => "interrupt_grace_over",
+            Self::Missed => "missed",
+        }
+    }
+}
+
+/// What an operator asks of a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Start,
     End,
-    Miss,
+    Cancel,
 }
 
 /// A wish for a room.
@@ -148,10 +174,26 @@ impl Room {
         match (self.state, media) {
             (State::Scheduled, Media::Sending) if self.auto_start => Some(Move::GoLive),
             (State::Scheduled, Media::Sending) => Some(Move::Rehearse),
-            (State::Scheduled | State::Rehearsal, Media::Gone(_)) if is_missed => Some(Move::Miss),
+            (State::Scheduled | State::Rehearsal, Media::Gone(_)) if is_missed => {
+                Some(Move::Cancel(Ending::Missed))
+            }
             (State::Live, Media::Gone(since)) if since >= LOST_AFTER => Some(Move::Interrupt),
             (State::Interrupted, Media::Sending) => Some(Move::Resume),
-            (State::Interrupted, Media::Gone(_)) if self.is_grace_over(now) => Some(Move::End),
+            (State::Interrupted, Media::Gone(_)) if self.is_grace_over(now) => {
+                Some(Move::End(Ending::GraceOver))
+            }
+            _ => None,
+        }
+    }
+
+    /// The step an order asks for; `None` when the room is not in a state for it.
+    pub(super) const fn ordered(&self, order: Order) -> Option<Move> {
+        match (order, self.state) {
+            (Order::Start, State::Rehearsal) => Some(Move::GoLive),
+            (Order::End, State::Live | State::Interrupted) => Some(Move::End(Ending::ByHand)),
+            (Order::Cancel, State::Scheduled | State::Rehearsal) => {
+                Some(Move::Cancel(Ending::ByHand))
+            }
             _ => None,
         }
     }

@@ -14,16 +14,17 @@ use utoipa_axum::routes;
 
 use super::model::{
     AHEAD_MAX, CARD_LEAD_MS, CARD_LEAD_MS_DEFAULT, INTERRUPT_GRACE_S, INTERRUPT_GRACE_S_DEFAULT,
-    NewRoom, PRICE_HONOUR_MS, PRICE_HONOUR_MS_DEFAULT, Room, State, TITLE,
+    NewRoom, Order, PRICE_HONOUR_MS, PRICE_HONOUR_MS_DEFAULT, Room, State, TITLE,
 };
-use super::service::{self, CreateError, KeyError};
+use super::service::{self, CreateError, KeyError, OrderError};
 use super::store::{self, Filter};
 use crate::accounts::{Entry, Principal, Scope, audit};
 use crate::app::App;
 use crate::broadcasts::{self, AddKeyError};
 use crate::clock::Timestamp;
 use crate::http::{
-    self as wire, ApiError, Begin, Bounds, Code, Cursor, NoBody, Page, Path, Problem, Query, Write,
+    self as wire, ApiError, Begin, Bounds, Call, Code, Cursor, NoBody, Page, Path, Problem, Query,
+    Write,
 };
 use crate::ids::{CreatorId, KeyId, RoomId};
 
@@ -31,6 +32,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(one))
+        .routes(routes!(start))
+        .routes(routes!(end))
+        .routes(routes!(cancel))
         .routes(routes!(add_key))
         .routes(routes!(delete_key))
 }
@@ -287,6 +291,91 @@ async fn one(
     Ok(response)
 }
 
+/// Brings a room from rehearsal on air.
+#[utoipa::path(post, path = "/rooms/{id}/start", tag = "rooms", params(("id" = String, Path)),
+    security(("bearer" = [])),
+    responses((status = 200, body = RoomView), (status = "4XX", body = Problem,
+        content_type = "application/problem+json")))]
+async fn start(
+    AppState(app): AppState<App>,
+    who: Principal,
+    Path(id): Path<RoomId>,
+    Write {
+        body: NoBody {},
+        call,
+    }: Write<NoBody>,
+) -> Result<Response, ApiError> {
+    follow(&app, &who, &call, (id, Order::Start)).await
+}
+
+/// Ends a show for good and cuts its publisher.
+#[utoipa::path(post, path = "/rooms/{id}/end", tag = "rooms", params(("id" = String, Path)),
+    security(("bearer" = [])),
+    responses((status = 200, body = RoomView), (status = "4XX", body = Problem,
+        content_type = "application/problem+json")))]
+async fn end(
+    AppState(app): AppState<App>,
+    who: Principal,
+    Path(id): Path<RoomId>,
+    Write {
+        body: NoBody {},
+        call,
+    }: Write<NoBody>,
+) -> Result<Response, ApiError> {
+    follow(&app, &who, &call, (id, Order::End)).await
+}
+
+/// Calls a show off before it was on air.
+#[utoipa::path(post, path = "/rooms/{id}/cancel", tag = "rooms", params(("id" = String, Path)),
+    security(("bearer" = [])),
+    responses((status = 200, body = RoomView), (status = "4XX", body = Problem,
+        content_type = "application/problem+json")))]
+async fn cancel(
+    AppState(app): AppState<App>,
+    who: Principal,
+    Path(id): Path<RoomId>,
+    Write {
+        body: NoBody {},
+        call,
+    }: Write<NoBody>,
+) -> Result<Response, ApiError> {
+    follow(&app, &who, &call, (id, Order::Cancel)).await
+}
+
+#[tracing::instrument(name = "rooms.follow", skip_all, fields(room.id = %id, room.order = ?order))]
+async fn follow(
+    app: &App,
+    who: &Principal,
+    call: &Call,
+    (id, order): (RoomId, Order),
+) -> Result<Response, ApiError> {
+    who.require(Scope::RoomsManage)?;
+    let mut run = match wire::begin(app, &who.key.to_string(), call.clone()).await? {
+        Begin::Replay(answer) => return Ok(answer),
+        Begin::Run(run) => run,
+    };
+    let followed = async {
+        service::follow(&mut run.tx, app, id, order).await?;
+        let room = store::lock(&mut run.tx, id).await?;
+        let room = room.ok_or(sqlx::Error::RowNotFound)?;
+        let entry = Entry {
+            who,
+            call,
+            object_id: id.to_string(),
+            diff: json!({ "state": room.state }),
+        };
+        audit(&mut run.tx, app.clock.now(), entry).await?;
+        Ok::<_, OrderError>((StatusCode::OK, RoomView::from(room)))
+    };
+    let followed = followed.await;
+    let is_over = matches!(&followed, Ok((_, room)) if room.state.is_over());
+    let answer = run.finish(followed).await?;
+    if is_over {
+        broadcasts::end(app, id);
+    }
+    Ok(answer)
+}
+
 /// A fresh stream key; the secret is shown this once.
 #[derive(Serialize, utoipa::ToSchema)]
 struct PublishKeyView {
@@ -409,6 +498,17 @@ impl From<CreateError> for ApiError {
             CreateError::NoCreator(_) => no_creator(),
             CreateError::LimitReached => Self::new(Code::LimitReached, err.to_string()),
             CreateError::Db(err) => err.into(),
+        }
+    }
+}
+
+impl From<OrderError> for ApiError {
+    fn from(err: OrderError) -> Self {
+        match err {
+            OrderError::NotFound => Self::not_found(),
+            OrderError::InvalidState(_) => Self::new(Code::InvalidState, err.to_string()),
+            OrderError::NoMedia => Self::new(Code::NoMedia, err.to_string()),
+            OrderError::Db(err) => err.into(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::model::{Move, NewRoom, Room, SCHEDULED_MAX, State};
+use super::model::{Move, NewRoom, Order, Room, SCHEDULED_MAX, State};
 use super::store;
 use crate::app::App;
 use crate::broadcasts::{self, AddKeyError, NewPublishKey, Sending};
@@ -102,6 +102,38 @@ pub(super) async fn revoke_key(
     }
 }
 
+/// Why an order was not followed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OrderError {
+    #[error("there is no such room")]
+    NotFound,
+    #[error("the room is {0}")]
+    InvalidState(&'static str),
+    #[error("no media comes in; let the encoder publish first")]
+    NoMedia,
+    #[error("moving the room")]
+    Db(#[from] sqlx::Error),
+}
+
+/// Follows an operator's order. The caller cuts the publisher of a room that is over after the
+/// commit.
+pub(super) async fn follow(
+    tx: &mut Tx,
+    app: &App,
+    id: RoomId,
+    order: Order,
+) -> Result<(), OrderError> {
+    let room = store::lock(tx, id).await?.ok_or(OrderError::NotFound)?;
+    let step = room.ordered(order);
+    let step = step.ok_or(OrderError::InvalidState(room.state.as_str()))?;
+    let sending = broadcasts::sending(app, id);
+    if step == Move::GoLive && sending.is_none() {
+        return Err(OrderError::NoMedia);
+    }
+    step_in(tx, app.clock.now(), &room, (step, sending.as_ref())).await?;
+    Ok(())
+}
+
 /// Moves a room, unless it is no longer where it was seen.
 pub(super) async fn apply(
     app: &App,
@@ -109,36 +141,52 @@ pub(super) async fn apply(
     step: Move,
     sending: Option<&Sending>,
 ) -> sqlx::Result<()> {
-    let (id, now) = (room.id, app.clock.now());
     let mut tx = app.db.begin().await?;
+    if !step_in(&mut tx, app.clock.now(), room, (step, sending)).await? {
+        return tx.rollback().await;
+    }
+    tx.commit().await?;
+    info!(room.id = %room.id, room.move = ?step, "room moved");
+    Ok(())
+}
+
+/// One step with everything that belongs to it; `false` if the room is not in a state for it.
+async fn step_in(
+    tx: &mut Tx,
+    now: Timestamp,
+    room: &Room,
+    (step, sending): (Move, Option<&Sending>),
+) -> sqlx::Result<bool> {
+    let id = room.id;
     let is_moved = match step {
-        Move::Rehearse => store::set_rehearsal(&mut tx, id, now).await?,
-        Move::GoLive => store::set_live(&mut tx, id, now).await?,
-        Move::Interrupt => store::set_interrupted(&mut tx, id, now).await?,
-        Move::Resume => store::set_resumed(&mut tx, id, now).await?,
-        Move::End => store::set_ended(&mut tx, id, now).await?,
-        Move::Miss => store::set_cancelled(&mut tx, id, now).await?,
+        Move::Rehearse => store::set_rehearsal(tx, id, now).await?,
+        Move::GoLive => store::set_live(tx, id, now).await?,
+        Move::Interrupt => store::set_interrupted(tx, id, now).await?,
+        Move::Resume => store::set_resumed(tx, id, now).await?,
+        Move::End(_) => store::set_ended(tx, id, now).await?,
+        Move::Cancel(_) => store::set_cancelled(tx, id, now).await?,
     };
     if !is_moved {
-        return tx.rollback().await;
+        return Ok(false);
     }
     match step {
         Move::GoLive | Move::Resume => {
             if let Some(sending) = sending {
-                store::close_timeline(&mut tx, id, sending.first_at).await?;
-                store::insert_timeline(&mut tx, id, sending).await?;
+                store::close_timeline(tx, id, sending.first_at).await?;
+                store::insert_timeline(tx, id, sending).await?;
             }
         }
-        Move::Interrupt => store::close_timeline(&mut tx, id, now).await?,
-        Move::End | Move::Miss => broadcasts::close_publishing(&mut tx, id, now).await?,
+        Move::Interrupt => store::close_timeline(tx, id, now).await?,
+        Move::End(_) | Move::Cancel(_) => {
+            store::close_timeline(tx, id, now).await?;
+            broadcasts::close_publishing(tx, id, now).await?;
+        }
         Move::Rehearse => {}
     }
     if let Some(news) = news_of(step) {
-        tell(&mut tx, now, room, news).await?;
+        tell(tx, now, room, news).await?;
     }
-    tx.commit().await?;
-    info!(room.id = %id, room.move = ?step, "room moved");
-    Ok(())
+    Ok(true)
 }
 
 /// Gives a new media instance its place while the room stays live: the publisher was back before
@@ -161,8 +209,8 @@ fn news_of(step: Move) -> Option<(Kind, Value)> {
         Move::GoLive => (Kind::RoomLive, json!({})),
         Move::Interrupt => (Kind::RoomInterrupted, json!({})),
         Move::Resume => (Kind::RoomResumed, json!({})),
-        Move::End => (Kind::RoomEnded, json!({ "reason": "interrupt_grace_over" })),
-        Move::Miss => (Kind::RoomCancelled, json!({ "reason": "missed" })),
+        Move::End(ending) => (Kind::RoomEnded, json!({ "reason": ending.reason() })),
+        Move::Cancel(ending) => (Kind::RoomCancelled, json!({ "reason": ending.reason() })),
     };
     Some(news)
 }

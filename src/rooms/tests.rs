@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::jobs::{Gone, reconcile};
 use super::model::{
-    GRACE_FOR_EVER, LOST_AFTER, MISSED_AFTER, Media, Move, Room, SCHEDULED_MAX, State,
+    Ending, GRACE_FOR_EVER, LOST_AFTER, MISSED_AFTER, Media, Move, Room, SCHEDULED_MAX, State,
 };
 use super::store::Filter;
 use super::*;
@@ -77,7 +77,10 @@ fn an_interruption_ends_the_room_after_its_grace_and_never_without_one() {
     let grace = Duration::from_secs(10);
     let just_before = Timestamp::from_micros(NOON.plus(grace).as_micros() - 1);
     assert_eq!(room.next(GONE, just_before), None);
-    assert_eq!(room.next(GONE, NOON.plus(grace)), Some(Move::End));
+    assert_eq!(
+        room.next(GONE, NOON.plus(grace)),
+        Some(Move::End(Ending::GraceOver))
+    );
     let patient = Room {
         interrupt_grace_s: GRACE_FOR_EVER,
         ..room
@@ -95,8 +98,11 @@ fn a_show_nobody_began_is_missed_half_an_hour_late() {
         };
         let late = NOON.plus(MISSED_AFTER);
         assert_eq!(room.next(GONE, NOON), None);
-        assert_eq!(room.next(GONE, late), Some(Move::Miss));
-        assert_ne!(room.next(Media::Sending, late), Some(Move::Miss));
+        assert_eq!(room.next(GONE, late), Some(Move::Cancel(Ending::Missed)));
+        assert_ne!(
+            room.next(Media::Sending, late),
+            Some(Move::Cancel(Ending::Missed))
+        );
     }
 }
 

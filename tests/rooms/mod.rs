@@ -205,6 +205,56 @@ async fn keys_of_an_unknown_room_are_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_show_is_called_off_once_and_takes_no_key_then() {
+    let server = TestServer::start().await;
+    let room = server.room(&server.creator("anna").await).await;
+    let path = |verb| format!("{PATH}/{room}/{verb}");
+    let nothing = json!({});
+    assert_eq!(
+        server.post(&path("start"), &nothing).await.code(),
+        "invalid_state"
+    );
+    assert_eq!(
+        server.post(&path("end"), &nothing).await.code(),
+        "invalid_state"
+    );
+    let first = server.post_once("k", &path("cancel"), &nothing).await;
+    assert_eq!(
+        (first.status, &first.json()["state"]),
+        (200, &json!("cancelled"))
+    );
+    let again = server.post_once("k", &path("cancel"), &nothing).await;
+    assert_eq!(again.text, first.text);
+    assert_eq!(
+        server.post(&path("cancel"), &nothing).await.code(),
+        "invalid_state"
+    );
+    assert_eq!(
+        server.post(&path("publish_keys"), &nothing).await.code(),
+        "room_ended"
+    );
+    let unknown = server.post(&format!("{UNKNOWN}/cancel"), &nothing).await;
+    assert_eq!(unknown.code(), "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_is_started_and_ended_by_hand() {
+    let server = TestServer::start().await;
+    let body = json!({ "creator_id": server.creator("anna").await, "title": "A" });
+    let room = server.post(PATH, &body).await.json()["id"].clone();
+    let room = room.as_str().unwrap();
+    let path = |verb| format!("{PATH}/{room}/{verb}");
+    let publisher = server.send_silence(room);
+    server.reaches(room, "rehearsal").await;
+    let live = server.post(&path("start"), &json!({})).await;
+    assert_eq!(live.json()["state"], "live", "{}", live.text);
+    assert_eq!(live.json()["live_at"], "2026-09-21T14:13:20.000Z");
+    let over = server.post(&path("end"), &json!({})).await;
+    assert_eq!(over.json()["state"], "ended", "{}", over.text);
+    assert_eq!(publisher.ended().await.reason(), "ended_by_server");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn writes_need_a_valid_key_and_reads_need_none() {
     let server = TestServer::start().await;
     for header in [

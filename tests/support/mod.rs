@@ -10,11 +10,14 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use lamplight::app::App;
 use lamplight::clock::{Clock, Timestamp};
 use lamplight::config::{Config, Sources};
 use lamplight::serve::Server;
 use lamplight_media::broadcast::{BroadcastKey, Publisher};
+use lamplight_media::frame::{Codec, Kind, Sample, Shape, TrackInfo};
+use lamplight_media::time::SourceTime;
 use serde_json::{Value, json};
 use sqlx::Row;
 use tokio::time::Instant;
@@ -184,6 +187,45 @@ impl TestServer {
         media
             .open(BroadcastKey::new(room), Instant::now(), wall)
             .unwrap()
+    }
+
+    /// A publisher whose first frame, silence, is in.
+    pub(crate) fn send_silence(&self, room: &str) -> Publisher {
+        let mut publisher = self.publish(room);
+        let info = TrackInfo {
+            codec: Codec::Aac,
+            generation: 0,
+            shape: Shape::Audio {
+                rate: 48_000,
+                channels: 2,
+            },
+            config: Bytes::from_static(&[0x11, 0x90]),
+            reorder_frames: None,
+        };
+        publisher.set_track(Instant::now(), info).unwrap();
+        let silence = Sample {
+            kind: Kind::Audio,
+            dts: SourceTime::from_millis(0),
+            composition: Duration::ZERO,
+            samples: 1_024,
+            is_key: true,
+            is_discardable: false,
+            payload: Bytes::from_static(&[0; 8]),
+        };
+        publisher.write(Instant::now(), silence).unwrap();
+        publisher
+    }
+
+    /// Waits for the reconciler to bring a room to a state.
+    pub(crate) async fn reaches(&self, room: &str, state: &str) {
+        let path = format!("/api/v1/rooms/{room}");
+        let reached = async {
+            while self.get(&path).await.json()["state"] != state {
+                tokio::task::yield_now().await;
+            }
+        };
+        let reached = tokio::time::timeout(DRAINED_WITHIN, reached).await;
+        reached.unwrap_or_else(|_| panic!("the room is not {state}"));
     }
 
     /// One number out of the database.
