@@ -1,10 +1,14 @@
 //! What a handler takes from a request, each with our errors: JSON writes, paths, queries.
 
+use std::time::Duration;
+
 use axum::RequestExt;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
+use bytes::BytesMut;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -12,8 +16,12 @@ use sha2::{Digest, Sha256};
 use super::BODY_BYTES_MAX;
 use super::error::{ApiError, Code};
 use super::request::{RequestId, RequestPath};
-use crate::app::App;
-use crate::app::hex;
+use crate::app::{App, hex};
+
+/// How long a body may take.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes read beyond the bound before the answer.
+const THROWN_AWAY_MAX: usize = 1024 * 1024;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
@@ -66,7 +74,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Write<T> {
         let RequestPath(path) = path.expect("every request passes through `around`").clone();
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let has_json_type = has_json_type(&request);
-        let bytes = read_body(request).await?;
+        let bytes = read_body(request.into_body(), BODY_BYTES_MAX).await?;
         if !bytes.is_empty() && !has_json_type {
             let detail = "send the body as Content-Type: application/json";
             return Err(ApiError::new(Code::UnsupportedMediaType, detail));
@@ -95,16 +103,34 @@ impl<T: DeserializeOwned> FromRequest<App> for Write<T> {
     }
 }
 
-async fn read_body(request: Request) -> Result<Bytes, ApiError> {
-    let too_large = || {
-        let detail = format!("a body has at most {BODY_BYTES_MAX} bytes");
-        ApiError::new(Code::TooLarge, detail)
+/// Reads a body of at most `bytes_max`, within [`BODY_WITHIN`].
+///
+/// Of a longer one a little more is read and thrown away: closing a socket with unread bytes in
+/// it would take the answer from a client that is still sending.
+pub(crate) async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let read = async {
+        let (mut bytes, mut seen) = (BytesMut::new(), 0_usize);
+        while let Some(frame) = body.frame().await {
+            let broke_off = |_broken| ApiError::new(Code::Malformed, "the body broke off");
+            let Ok(data) = frame.map_err(broke_off)?.into_data() else {
+                continue;
+            };
+            seen = seen.saturating_add(data.len());
+            if seen <= bytes_max {
+                bytes.extend_from_slice(&data);
+            } else if seen > bytes_max.saturating_add(THROWN_AWAY_MAX) {
+                break;
+            }
+        }
+        if seen > bytes_max {
+            let detail = format!("a body has at most {bytes_max} bytes here");
+            return Err(ApiError::new(Code::TooLarge, detail));
+        }
+        Ok(bytes.freeze())
     };
-    let body = http_body_util::Limited::new(request.into_body(), BODY_BYTES_MAX);
-    match http_body_util::BodyExt::collect(body).await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(err) if err.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Err(_broken) => Err(ApiError::new(Code::Malformed, "the body broke off")),
+    match tokio::time::timeout(BODY_WITHIN, read).await {
+        Ok(read) => read,
+        Err(_elapsed) => Err(ApiError::new(Code::Timeout, "the body came too slowly")),
     }
 }
 
