@@ -105,3 +105,17 @@ fn a_later_source_wins_and_a_password_is_not_shown() {
     assert!(!shown.contains("secret"), "{shown}");
     assert!(!lines_of(&["db.url=mysql://u:secret@h/d"]).contains("secret"));
 }
+
+#[test]
+fn the_example_files_are_good() {
+    for name in ["development.toml", "production.example.toml"] {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("config")
+            .join(name);
+        let sources = Sources {
+            file: Some(file),
+            ..Sources::default()
+        };
+        Config::load(&sources).unwrap();
+    }
+}
