@@ -477,3 +477,63 @@ async fn a_viewer_s_request_makes_the_next_picture_a_keyframe() {
     let ((), distance) = tokio::join!(running, reading);
     assert!(distance <= 12 * FRAME_US, "{distance} us later");
 }
+
+#[tokio::test]
+async fn opus_runs_while_somebody_hears_it_and_stops_a_linger_later() {
+    let (info, packets) = tone(0, 100);
+    let mut publisher = open(info);
+    let broadcast = Arc::clone(publisher.broadcast());
+    let config = Arc::new(ConvertConfig {
+        linger: Duration::ZERO,
+        ..ConvertConfig::default()
+    });
+    let cancel = CancellationToken::new();
+    let running = run(Arc::clone(&broadcast), config, cancel.clone());
+    let mut send = |from: usize, to: usize| {
+        for (t, payload) in &packets[from..to] {
+            let sample = Sample {
+                kind: Kind::Audio,
+                dts: SourceTime::from_micros(t + 100_000),
+                composition: Duration::ZERO,
+                samples: 1_024,
+                is_key: true,
+                is_discardable: false,
+                payload: payload.clone(),
+            };
+            publisher.write(Instant::now(), sample);
+        }
+    };
+    let hearing = async {
+        let mut cursor = broadcast.cursor(TrackId::Opus, Start::Live);
+        // The converter starts at the live edge, so it must have its place first.
+        while broadcast.users(TrackId::Audio) == 0 {
+            tokio::task::yield_now().await;
+        }
+        send(0, 50);
+        let mut heard = Vec::new();
+        while heard.len() < 40 {
+            heard.push(cursor.next().await.unwrap().frame);
+        }
+        drop(cursor);
+        while broadcast.users(TrackId::Audio) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let newest = broadcast.made(TrackId::Opus).newest_dts();
+        send(50, 99);
+        tokio::task::yield_now().await;
+        cancel.cancel();
+        (heard, newest)
+    };
+    let ((), (heard, newest)) = tokio::join!(running, hearing);
+    assert!(
+        heard
+            .iter()
+            .all(|f| f.duration == Some(Duration::from_millis(20)))
+    );
+    assert_eq!(heard[0].info.config.get(..8), Some(&b"OpusHead"[..]));
+    let end = broadcast.made(TrackId::Opus).newest_dts().unwrap();
+    assert!(
+        end.micros_since(newest.unwrap()) < 400_000,
+        "went on after its last listener"
+    );
+}
