@@ -8,6 +8,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use lamplight_media::broadcast::Broadcast;
 use lamplight_media::hls::{Held, HlsConfig, Packager, Stream};
+use lamplight_media::transcode::{self, ConvertConfig};
 use tokio::time::sleep;
 
 use crate::app::App;
@@ -49,6 +50,23 @@ pub(super) fn start(app: &App, broadcast: &Arc<Broadcast>) {
     let packager = Packager::new(Arc::clone(broadcast), stream);
     let run = packager.run(app.tasks.cancel_token());
     app.tasks.spawn("hls.packager", run);
+    let convert = transcode::run(
+        Arc::clone(broadcast),
+        convert_config(app),
+        app.tasks.cancel_token(),
+    );
+    app.tasks.spawn("transcode", convert);
+}
+
+fn convert_config(app: &App) -> Arc<ConvertConfig> {
+    let convert = &app.config.convert;
+    Arc::new(ConvertConfig {
+        encoder: convert.encoder.clone(),
+        encoder_fallback: vec![convert.encoder_fallback.clone()],
+        gop: convert.gop,
+        linger: convert.linger,
+        clean_height_max: convert.clean_height_max,
+    })
 }
 
 /// Forgets the outputs of a broadcast that ended, after a while.

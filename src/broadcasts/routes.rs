@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{delete, get};
 use axum::{Json, Router};
 use http::StatusCode;
 use lamplight_media::cue::{CueError, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::cues::{self, NewCue, PlaceCueError};
-use super::{hls, store};
+use super::{hls, store, whep};
 use crate::accounts::{Entry, Principal, Scope, audit};
 use crate::app::App;
 use crate::http::{ApiError, Bounds, Call, Code, NoBody, Path, Problem, Write};
@@ -34,6 +34,16 @@ pub(crate) fn media_routes() -> Router<App> {
     Router::new()
         .route("/hls/{room}/index.m3u8", get(hls::multivariant))
         .route("/hls/{room}/{rendition}/{file}", get(hls::file))
+        .route(
+            "/whep/{room}",
+            get(whep::endpoint)
+                .post(whep::offer)
+                .options(whep::endpoint_options),
+        )
+        .route(
+            "/whep/{room}/{session}",
+            delete(whep::leave).options(whep::session_options),
+        )
 }
 
 /// Whether a late joiner needs a cue.

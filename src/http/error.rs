@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
@@ -41,6 +41,7 @@ pub(crate) enum Code {
     HandleReserved,
     IdempotencyKeyReused,
     CueTooLarge,
+    Unservable,
     AtOutOfRange,
     RateLimited,
     Internal,
@@ -101,6 +102,7 @@ impl Code {
             Self::HandleReserved => ("handle_reserved", S::UNPROCESSABLE_ENTITY),
             Self::IdempotencyKeyReused => ("idempotency_key_reused", S::UNPROCESSABLE_ENTITY),
             Self::CueTooLarge => ("cue_too_large", S::UNPROCESSABLE_ENTITY),
+            Self::Unservable => ("unservable", S::UNPROCESSABLE_ENTITY),
             Self::AtOutOfRange => ("at_out_of_range", S::UNPROCESSABLE_ENTITY),
             Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR),
@@ -125,7 +127,6 @@ pub(crate) struct ApiError {
     detail: String,
     bounds: Vec<Bound>,
     retry_after: Option<Duration>,
-    allow: Option<&'static str>,
 }
 
 impl ApiError {
@@ -135,7 +136,6 @@ impl ApiError {
             detail: detail.into(),
             bounds: Vec::new(),
             retry_after: None,
-            allow: None,
         }
     }
 
@@ -177,11 +177,6 @@ impl ApiError {
         self
     }
 
-    pub(crate) const fn allow(mut self, methods: &'static str) -> Self {
-        self.allow = Some(methods);
-        self
-    }
-
     pub(crate) const fn code(&self) -> Code {
         self.code
     }
@@ -218,9 +213,6 @@ impl ApiError {
         if let Some(after) = self.retry_after {
             let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(whole));
-        }
-        if let Some(methods) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
         response
     }

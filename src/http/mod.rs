@@ -29,7 +29,7 @@ pub(crate) use self::error::{ApiError, Bounds, Code, Problem};
 pub(crate) use self::health::{install_recorder, metrics};
 pub(crate) use self::idempotency::{Begin, begin, sweep};
 pub(crate) use self::page::{Cursor, Page, Seek, limit};
-pub(crate) use self::request::{Client, Peer, RequestId, around};
+pub(crate) use self::request::{Client, Peer, around};
 use crate::app::App;
 
 /// Health and readiness.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lamplight_media::request::{DECISIONS_WAITING_MAX, PublishRequest};
 use lamplight_media::rtmp::listener::{Listener, ListenerConfig};
+use lamplight_media::webrtc::{Port, PortConfig};
 use tokio::sync::mpsc;
 
 use super::StartError;
@@ -27,6 +28,24 @@ pub(super) async fn start_rtmp(app: &App) -> Result<SocketAddr, StartError> {
         .spawn_until_stop("broadcasts.decide", decide(app.clone(), waiting));
     app.tasks
         .spawn_until_stop("rtmp.accept", accept(app.clone(), listener));
+    Ok(bound)
+}
+
+/// Opens the UDP port of all WebRTC media and reads it; returns its address.
+pub(super) fn start_webrtc(app: &App) -> Result<SocketAddr, StartError> {
+    let webrtc = &app.config.webrtc;
+    let (key, addr) = ("webrtc.udp", webrtc.udp);
+    let config = PortConfig {
+        listen: addr,
+        public_addrs: webrtc.public_addrs.clone(),
+        public_port: Some(webrtc.public_port).filter(|port| *port != 0),
+        payload_bytes_max: webrtc.payload_bytes_max,
+    };
+    let port = Port::bind(config).map_err(|source| StartError::Listen { key, addr, source })?;
+    let bound = port.local_addr();
+    broadcasts::use_port(app, Arc::clone(&port));
+    app.tasks
+        .spawn("webrtc.port", port.run(app.tasks.cancel_token()));
     Ok(bound)
 }
 

@@ -85,7 +85,7 @@ impl Server {
             http: address("http.listen", &http)?,
             admin: address("http.admin_listen", &admin)?,
             rtmp: media::start_rtmp(&app).await?,
-            webrtc: config.webrtc.udp,
+            webrtc: media::start_webrtc(&app)?,
         };
         app.bound.set(bound).expect("a server is started once");
         http::start(&app, "http", http, router::routes(&app));

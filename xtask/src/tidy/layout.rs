@@ -14,7 +14,12 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 6] = [
+const MORE: [(&str, &str, &str); 7] = [
+    (
+        "broadcasts",
+        "whep",
+        "WHEP over HTTP: a protocol's routes, apart from those of the others",
+    ),
     (
         "broadcasts",
         "hls",
