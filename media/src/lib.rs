@@ -27,3 +27,8 @@ pub mod time;
 pub mod transcode;
 pub mod webrtc;
 pub mod whep;
+
+/// The example of the crate's README, kept true by the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -1,7 +1,7 @@
 //! Rooms: one live show each, from its announcement to its end.
 //!
 //! `scheduled -> rehearsal -> live <-> interrupted -> ended`, or `cancelled` before it was live.
-//! The publisher's coming and going moves it ([`jobs`]); people make it ([`routes`]).
+//! The publisher's coming and going moves it ([`jobs`]); people make it ([`mod@routes`]).
 //!
 //! Invariants
 //! - Every move is one transaction with its event; the state test is in the UPDATE.

@@ -7,7 +7,9 @@
 
 pub mod amf;
 pub mod chunk;
+mod close;
 mod gate;
+mod inner;
 pub mod listener;
 pub mod session;
 #[cfg(test)]

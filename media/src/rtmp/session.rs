@@ -19,18 +19,14 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
-use rml_rtmp::sessions::{
-    ServerSession, ServerSessionConfig, ServerSessionEvent, ServerSessionResult,
-};
 use tokio::time::Instant;
 
-use super::amf::{self, BadAmf, Value};
+use super::amf::{self, Value};
 use super::chunk::{ChunkError, ChunkReader, ChunkWriter, Message, MessageLimits, kind};
+pub use super::close::CloseReason;
+use super::inner::{CHUNK_BYTES, COMMAND_ID, Inner, Outcome, WINDOW_BYTES};
 use crate::request::{Refusal, RefusalCode};
 
-/// Our chunk size: it sets the cost of ffmpeg's publish, which adopts it.
-const CHUNK_BYTES: u32 = 65_536;
-const WINDOW_BYTES: u32 = 2_500_000;
 /// Message streams of one connection.
 const STREAMS_MAX: u32 = 8;
 /// Bytes of a stream key.
@@ -44,9 +40,8 @@ const PUBLISH: Duration = Duration::from_secs(10);
 const FIRST_MEDIA: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// Chunk streams of what we send: protocol control, and commands.
+/// Chunk streams of what we send: protocol control, and the answers on a message stream.
 const CONTROL_ID: u8 = 2;
-const COMMAND_ID: u8 = 3;
 const STATUS_ID: u8 = 5;
 
 /// What the driver must act on.
@@ -67,64 +62,6 @@ pub enum SessionEvent {
     Finished,
     /// Send what [`Session::take_output`] holds, then close; the reason is for the log.
     Closed(CloseReason),
-}
-
-/// Why a connection is closed: the closed list of spec media.md 9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// Not RTMP.
-    Handshake,
-    /// Too slow in the handshake.
-    TimeoutHandshake,
-    /// No `connect` in time.
-    TimeoutConnect,
-    /// No `publish` in time.
-    TimeoutPublish,
-    /// No media in time after the start.
-    TimeoutMedia,
-    /// Silent for too long.
-    Silence,
-    /// Chunks that cannot be read.
-    Chunk(ChunkError),
-    /// Values that cannot be read.
-    Amf,
-    /// Commands out of order.
-    Dialogue,
-    /// Asked to play, which this port does not do.
-    Play,
-    /// The server said no.
-    Refused(RefusalCode),
-}
-
-impl CloseReason {
-    /// The stable word for logs and counters.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Handshake => "handshake",
-            Self::TimeoutHandshake => "timeout_handshake",
-            Self::TimeoutConnect => "timeout_connect",
-            Self::TimeoutPublish => "timeout_publish",
-            Self::TimeoutMedia => "timeout_media",
-            Self::Silence => "silence",
-            Self::Chunk(err) => err.reason(),
-            Self::Amf => "amf",
-            Self::Dialogue => "dialogue",
-            Self::Play => "play",
-            Self::Refused(code) => code.reason(),
-        }
-    }
-}
-
-impl From<BadAmf> for CloseReason {
-    fn from(_: BadAmf) -> Self {
-        Self::Amf
-    }
-}
-
-impl From<ChunkError> for CloseReason {
-    fn from(err: ChunkError) -> Self {
-        Self::Chunk(err)
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,13 +111,6 @@ impl std::fmt::Debug for Session {
             .field("stage", &self.stage)
             .finish_non_exhaustive()
     }
-}
-
-/// `rml_rtmp`'s session, whole messages in and out.
-struct Inner {
-    session: ServerSession,
-    to: ChunkWriter,
-    from: ChunkReader,
 }
 
 impl Session {
@@ -704,83 +634,6 @@ struct Command {
     name: String,
     transaction: f64,
     object: Value,
-}
-
-/// What the state machine made of a message.
-#[derive(Default)]
-struct Outcome {
-    replies: Vec<Message>,
-    publish: Option<u32>,
-}
-
-impl Inner {
-    fn new() -> Result<Self, CloseReason> {
-        let mut config = ServerSessionConfig::new();
-        config.chunk_size = CHUNK_BYTES;
-        config.window_ack_size = WINDOW_BYTES;
-        config.peer_bandwidth = WINDOW_BYTES;
-        let made = ServerSession::new(config).map_err(|_unmade| CloseReason::Dialogue)?;
-        let (session, greeting) = made;
-        let limits = MessageLimits::DIALOGUE;
-        let mut inner = Self {
-            session,
-            to: ChunkWriter::default(),
-            from: ChunkReader::new(limits),
-        };
-        // Its greeting is ours to give, after `connect`; read here for the chunk size it sets.
-        inner.read_back(greeting)?;
-        let payload = Bytes::copy_from_slice(&CHUNK_BYTES.to_be_bytes());
-        let type_id = kind::SET_CHUNK_SIZE;
-        inner.handle(&Message {
-            type_id,
-            stream_id: 0,
-            timestamp: 0,
-            payload,
-        })?;
-        Ok(inner)
-    }
-
-    fn handle(&mut self, message: &Message) -> Result<Outcome, CloseReason> {
-        let mut bytes = BytesMut::new();
-        self.to.write(&mut bytes, COMMAND_ID, message);
-        let results = self
-            .session
-            .handle_input(&bytes)
-            .map_err(|_refused| CloseReason::Dialogue)?;
-        self.read_back(results)
-    }
-
-    fn accept(&mut self, request_id: u32) -> Result<Vec<Message>, CloseReason> {
-        let results = self.session.accept_request(request_id);
-        Ok(self
-            .read_back(results.map_err(|_unknown| CloseReason::Dialogue)?)?
-            .replies)
-    }
-
-    fn read_back(&mut self, results: Vec<ServerSessionResult>) -> Result<Outcome, CloseReason> {
-        let mut outcome = Outcome::default();
-        for result in results {
-            match result {
-                ServerSessionResult::OutboundResponse(packet) => {
-                    self.from.push(&packet.bytes);
-                    while let Some(message) = self.from.next_message()? {
-                        outcome.replies.push(message);
-                    }
-                }
-                ServerSessionResult::RaisedEvent(ServerSessionEvent::ConnectionRequested {
-                    request_id,
-                    ..
-                }) => outcome.replies.extend(self.accept(request_id)?),
-                ServerSessionResult::RaisedEvent(ServerSessionEvent::PublishStreamRequested {
-                    request_id,
-                    ..
-                }) => outcome.publish = Some(request_id),
-                ServerSessionResult::RaisedEvent(_)
-                | ServerSessionResult::UnhandleableMessageReceived(_) => {}
-            }
-        }
-        Ok(outcome)
-    }
 }
 
 /// The application and the bare key: a query on either is dropped, and a key put into the URL

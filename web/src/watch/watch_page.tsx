@@ -16,6 +16,7 @@ import { StatList } from './stat_list';
 import { useCards, usePlayerState, useSound } from './use_player';
 import { useIdle, useShape, useShortcuts } from './use_stage';
 import './watch.css';
+import './watch_screens.css';
 
 const PANEL_TITLES = {
   stats: 'Stream details',
