@@ -40,6 +40,7 @@ async fn a_viewer_over_ll_hls_sees_and_hears_the_show_and_the_card_on_its_frame(
 async fn watch(protocol: &str) -> Watched {
     let server = Server::start(protocol).await;
     let publisher = Publisher::start(&server, server.publish_url());
+    server.on_air().await;
     let viewer = Viewer {
         protocol,
         watched: WATCHED,

@@ -13,6 +13,10 @@ use tokio::time::timeout;
 
 /// The design says 500 ms for a release build on a machine with nothing else to do.
 const START_MAX: Duration = Duration::from_secs(20);
+/// From the publisher's start to a playlist of its show.
+const ON_AIR_MAX: Duration = Duration::from_secs(30);
+/// Between two looks whether the show is on air.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// 10 s of drain, then at most 5 s to close everything.
 const STOP_MAX: Duration = Duration::from_secs(16);
 
@@ -72,6 +76,24 @@ impl Server {
 
     pub(crate) fn publish_url(&self) -> String {
         format!("{}/{}", self.urls.rtmp, self.urls.stream_key)
+    }
+
+    /// Waits until the show can be watched.
+    pub(crate) async fn on_air(&self) {
+        let client = reqwest::Client::new();
+        let on_air = async {
+            while !client
+                .get(&self.urls.hls)
+                .send()
+                .await
+                .is_ok_and(|it| it.status() == 200)
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(ON_AIR_MAX, on_air)
+            .await
+            .expect("the show comes on air: see server.log");
     }
 
     /// Where this test keeps what it made.
