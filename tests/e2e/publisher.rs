@@ -31,7 +31,7 @@ impl Publisher {
     pub(crate) fn start(server: &Server, url: String) -> Self {
         let recording = server.folder().join("sent.flv");
         let log = server.folder().join("ffmpeg.log");
-        let outputs = format!("[f=flv]{url}|[f=flv]{}", recording.display());
+        let outputs = format!("[f=flv:onfail=abort]{url}|[f=flv]{}", recording.display());
         let filter = counter_filter();
         let picture = "testsrc2=size=640x360:rate=30";
         let mut command = Command::new("ffmpeg");
