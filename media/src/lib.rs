@@ -18,6 +18,8 @@ pub mod broadcast;
 pub mod cue;
 pub mod flv;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hls;
 pub mod pattern;
 pub mod request;

@@ -1,4 +1,5 @@
 //! Behaviours of the media core, one file each, in virtual time.
 
+mod corpora;
 mod late_joiner;
 mod support;

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 use super::amf::{self, Value};
 use super::chunk::{ChunkError, ChunkReader, ChunkWriter, Message, MessageLimits, kind};
 use super::session::{CloseReason, Session, SessionEvent};
+use crate::flv::Demuxer;
+use crate::frame::Kind;
 use crate::request::{Refusal, RefusalCode};
 
 fn message() -> impl Strategy<Value = (u8, Message)> {
@@ -581,4 +583,100 @@ async fn each_stage_has_its_own_time_limit() {
     client.session.accept(client.now);
     client.session.tick(client.session.deadline().unwrap());
     assert_eq!(client.closed(), Some(CloseReason::TimeoutMedia));
+}
+
+/// A publisher after the handshake: the dialogue, for whose answer it waits, and the show.
+fn publisher(frames: &[(u32, Vec<u8>)]) -> [BytesMut; 2] {
+    let mut writer = ChunkWriter::default();
+    let mut put = |out: &mut BytesMut, id, type_id, stream_id, timestamp, payload: Bytes| {
+        let message = Message {
+            type_id,
+            stream_id,
+            timestamp,
+            payload,
+        };
+        writer.write(out, id, &message);
+    };
+    let (mut dialogue, mut show) = (BytesMut::new(), BytesMut::new());
+    let object = Value::Object(vec![("app".to_owned(), Value::text("live"))]);
+    let [connect, create, publish] = ["connect", "createStream", "publish"].map(Value::text);
+    let commands = [
+        (0, vec![connect, Value::Number(1.0), object]),
+        (0, vec![create, Value::Number(2.0), Value::Null]),
+        (
+            1,
+            vec![publish, Value::Number(3.0), Value::Null, Value::text("key")],
+        ),
+    ];
+    for (stream_id, values) in commands {
+        put(
+            &mut dialogue,
+            3,
+            kind::COMMAND,
+            stream_id,
+            0,
+            amf::write(&values),
+        );
+    }
+    let record = [
+        1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 10, 0x67, 0x42, 0xc0, 0x1e, 0xda, 2, 0x80, 0xbf, 0xe5,
+        0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
+    ];
+    let header = [&[0x17, 0, 0, 0, 0][..], &record].concat();
+    put(&mut show, 6, kind::VIDEO, 1, 0, header.into());
+    let header = Bytes::from_static(&[0xaf, 0, 0x12, 0x10]);
+    put(&mut show, 4, kind::AUDIO, 1, 0, header);
+    for (n, (time, bytes)) in frames.iter().enumerate() {
+        let length = u32::try_from(bytes.len() + 1).unwrap().to_be_bytes();
+        let nal: u8 = if n == 0 { 0x65 } else { 0x41 };
+        let picture = [&[0x17, 1, 0, 0, 0][..], &length, &[nal], bytes].concat();
+        put(&mut show, 6, kind::VIDEO, 1, *time, picture.into());
+        let sound = [&[0xaf, 1][..], bytes].concat();
+        put(&mut show, 4, kind::AUDIO, 1, *time, sound.into());
+    }
+    [dialogue, show]
+}
+
+/// The samples of a publisher whose dialogue and show come cut at these places.
+fn samples_of(bytes: &[BytesMut; 2], cuts: &[prop::sample::Index]) -> Vec<String> {
+    let mut client = Client::shaken();
+    let mut demuxer = Demuxer::new();
+    let mut samples = Vec::new();
+    for part in bytes {
+        let mut at: Vec<usize> = cuts.iter().map(|c| c.index(part.len())).collect();
+        at.extend([0, part.len()]);
+        at.sort_unstable();
+        for w in at.windows(2) {
+            client.session.receive(client.now, &part[w[0]..w[1]]);
+            while let Some(event) = client.session.poll() {
+                match event {
+                    SessionEvent::PublishRequested { .. } => client.session.accept(client.now),
+                    SessionEvent::Media(m) => {
+                        let kind = match m.type_id {
+                            kind::VIDEO => Kind::Video,
+                            _ => Kind::Audio,
+                        };
+                        let units = demuxer.push(client.now, kind, m.timestamp, m.payload);
+                        samples.extend(units.unwrap().sample.map(|s| format!("{s:?}")));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+    samples
+}
+
+proptest! {
+    #[test]
+    fn any_split_of_a_publishers_bytes_gives_the_same_samples(
+        frames in proptest::collection::vec(
+            (any::<u32>(), proptest::collection::vec(any::<u8>(), 1..400)), 1..5),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 1..30),
+    ) {
+        let bytes = publisher(&frames);
+        let whole = samples_of(&bytes, &[]);
+        prop_assert_eq!(whole.len(), 2 * frames.len());
+        prop_assert_eq!(samples_of(&bytes, &cuts), whole);
+    }
 }

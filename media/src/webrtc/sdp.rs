@@ -80,8 +80,11 @@ impl<'a> Section<'a> {
             name.get(..codec.len())
                 .is_some_and(|n| n.eq_ignore_ascii_case(codec))
         });
-        named
-            .filter_map(|(number, _)| number.parse().ok())
+        // Later the lines of the chosen number are found by its text: it has one form.
+        let numbers = named.filter_map(|(text, _)| Some((text, text.parse::<u8>().ok()?)));
+        numbers
+            .filter(|(text, number)| number.to_string() == *text)
+            .map(|(_, number)| number)
             .collect()
     }
 
@@ -141,7 +144,12 @@ fn split(text: &str) -> Result<(Vec<&str>, Vec<Section<'_>>), OfferError> {
                 let says = "the offer has more than 16 media sections".to_owned();
                 return Err(OfferError::Unservable(says));
             }
-            let kind = media.split(' ').next().unwrap_or_default();
+            let words: Vec<&str> = media.split(' ').collect();
+            let [kind, _port, _protocol, _formats, ..] = words.as_slice() else {
+                return Err(OfferError::Unreadable(
+                    "an m= line needs a kind, a port, a protocol and a format",
+                ));
+            };
             sections.push(Section {
                 kind,
                 lines: vec![line],
@@ -355,6 +363,7 @@ mod tests {
             (OFFER.replace("a=ice-ufrag:abcd\r\n", ""), 400),
             (OFFER.replace("a=ice-pwd:", "a=x:"), 400),
             (OFFER.replace("a=mid:0\r\n", "a=mid:0\ra=x\r\n"), 400),
+            (OFFER.replace(" 9 UDP/TLS/RTP/SAVPF 111 0", " 9"), 400),
             ("v=0\r\n".to_owned() + &"x".repeat(OFFER_BYTES_MAX), 400),
             (many, 422),
             (OFFER.replace("a=recvonly", "a=sendonly"), 422),
@@ -366,6 +375,7 @@ mod tests {
                 422,
             ),
             (OFFER.replace("opus/48000/2", "PCMU/8000"), 422),
+            (OFFER.replace(":111 ", ":+111 "), 422),
             (OFFER.replace("m=audio", "m=video"), 422),
         ];
         for (offer, status) in cases {

@@ -486,3 +486,6 @@ const fn stays(header: u8) -> bool {
         NalKind::Sps | NalKind::Pps | NalKind::Filler
     )
 }
+
+#[cfg(test)]
+mod tests;
