@@ -1,5 +1,6 @@
 //! Behaviours of the media core, one file each, in virtual time.
 
 mod corpora;
+mod cue_alignment;
 mod late_joiner;
 mod support;

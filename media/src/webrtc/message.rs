@@ -14,14 +14,16 @@ pub(crate) const LABEL: &str = "cues";
 
 /// RTP time of a session: `T × rate + constant`, for its whole life (rule 6).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RtpLine {
-    pub(crate) rate: u32,
-    pub(crate) offset: u32,
+pub struct RtpLine {
+    /// Ticks per second.
+    pub rate: u32,
+    /// The RTP time of T = 0.
+    pub offset: u32,
 }
 
 impl RtpLine {
     /// The RTP time of a point on T.
-    pub(crate) fn at(self, t: MediaTime) -> u32 {
+    pub fn at(self, t: MediaTime) -> u32 {
         let ticks = t.to_ticks(self.rate).rem_euclid(1 << 32);
         u32::try_from(ticks).unwrap_or(0).wrapping_add(self.offset)
     }
@@ -29,9 +31,11 @@ impl RtpLine {
 
 /// The two lines of a session.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RtpLines {
-    pub(crate) video: Option<RtpLine>,
-    pub(crate) audio: Option<RtpLine>,
+pub struct RtpLines {
+    /// Of the picture, when it is sent.
+    pub video: Option<RtpLine>,
+    /// Of the sound, when it is sent.
+    pub audio: Option<RtpLine>,
 }
 
 impl RtpLines {
@@ -54,7 +58,7 @@ pub(crate) fn clock(lines: &RtpLines, t: MediaTime, wall: OffsetDateTime) -> Str
 }
 
 /// News of a cue.
-pub(crate) fn cue(lines: &RtpLines, news: &CueNews) -> String {
+pub fn cue(lines: &RtpLines, news: &CueNews) -> String {
     match news {
         CueNews::Opened(cue) => json!({
             "type": "cue",

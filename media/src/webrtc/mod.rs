@@ -10,7 +10,7 @@
 //!
 //! Not here: routes; who may watch.
 
-pub(crate) mod message;
+pub mod message;
 pub(crate) mod packetise;
 pub(crate) mod peer;
 mod port;
