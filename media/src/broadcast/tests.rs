@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::cue::{CueKind, CueNews};
 use crate::frame::Shape;
-use crate::time::SourceTime;
+use crate::time::{SourceTime, Unwrap32};
 
 fn video() -> TrackInfo {
     TrackInfo {
@@ -237,4 +237,57 @@ async fn another_kind_of_codec_is_refused_and_an_equal_header_changes_nothing() 
             .generation,
         1
     );
+}
+
+/// What RTMP carries: 32 bits of milliseconds, which wrap after 49.7 days.
+#[tokio::test(start_paused = true)]
+async fn neither_a_wrap_nor_its_undoing_by_an_older_stamp_is_a_jump() {
+    let (_hub, mut publisher) = open();
+    let broadcast = Arc::clone(publisher.broadcast());
+    let mut cursor = broadcast.cursor(TrackId::Video, Start::Live);
+    let mut clock = Unwrap32::default();
+    let start = u32::MAX - 65;
+    for n in 0..4_u32 {
+        let ms = clock.push(start.wrapping_add(n * 33));
+        publisher.write(Instant::now(), picture(ms, n == 0));
+        // Sound of the time before the wrap comes after the picture of the time after it.
+        assert_eq!(clock.push(start), i64::from(start));
+    }
+    let frames: Vec<_> = std::iter::from_fn(|| cursor.try_next()).collect();
+    let times: Vec<i64> = frames.iter().map(|d| d.frame.dts.as_micros()).collect();
+    assert_eq!(times, [0, 33_000, 66_000, 99_000]);
+    let breaks: Vec<u32> = frames.iter().map(|d| d.frame.discontinuities).collect();
+    assert_eq!(breaks, [0; 4]);
+}
+
+/// The encoder starts its clock again; viewers see one break, and the wall clock goes on.
+#[tokio::test(start_paused = true)]
+async fn a_restarted_clock_breaks_the_timeline_once_and_for_all_tracks() {
+    let (_hub, mut publisher) = open();
+    publisher.set_track(Instant::now(), audio()).unwrap();
+    let broadcast = Arc::clone(publisher.broadcast());
+    let sound = |ms| Sample {
+        kind: Kind::Audio,
+        samples: 1_024,
+        ..picture(ms, true)
+    };
+    let mut readers =
+        [TrackId::Video, TrackId::Audio].map(|track| broadcast.cursor(track, Start::Live));
+    for ms in [900_000, 900_033, 0, 33] {
+        let is_key = ms % 1_000 == 0;
+        publisher.write(Instant::now(), picture(ms, is_key));
+        publisher.write(Instant::now(), sound(ms));
+        tokio::time::advance(Duration::from_millis(33)).await;
+    }
+    for reader in &mut readers {
+        let frames: Vec<_> = std::iter::from_fn(|| reader.try_next()).collect();
+        let breaks: Vec<u32> = frames.iter().map(|d| d.frame.discontinuities).collect();
+        assert_eq!(breaks, [0, 0, 1, 1]);
+        let times: Vec<MediaTime> = frames.iter().map(|d| d.frame.dts).collect();
+        assert!(times.windows(2).all(|w| w[0] < w[1]), "{times:?}");
+        let walls = times.iter().map(|t| broadcast.wall(*t));
+        let walls: Vec<OffsetDateTime> = walls.collect();
+        let whole = walls[3] - walls[0];
+        assert!((66..=133).contains(&whole.whole_milliseconds()), "{whole}");
+    }
 }

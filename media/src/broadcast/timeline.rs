@@ -304,6 +304,60 @@ mod tests {
         assert_eq!(got[3], Some((3_040_000, false)));
     }
 
+    /// After a stamp of 2 s: the next one, its T, and whether the timeline breaks there (rule 4).
+    #[test]
+    fn steps_within_the_bounds_stay_on_the_line_and_others_break_it() {
+        // The third reading comes 40 ms after the session began, far behind the newest T.
+        let anchored = 2_000_000 + FRAME_US;
+        let cases = [
+            (2_000 + 3_000, 5_000_000, false),
+            (2_000 + 3_001, anchored, true),
+            (2_000 + 3_600_000, anchored, true),
+            (2_000 - 500, 2_000_000 + TICK_US, false),
+            (2_000 - 501, anchored, true),
+            (-3_600_000, anchored, true),
+        ];
+        for (ms, t_us, is_discontinuity) in cases {
+            let got = play(&[(V, 0), (V, 2_000), (V, ms)]);
+            assert_eq!(got[2], Some((t_us, is_discontinuity)), "{ms} ms");
+        }
+    }
+
+    /// A later session begins one frame after the newest T, or as late as it is (rule 2).
+    #[test]
+    fn a_later_session_leaves_a_gap_on_t_as_long_as_the_real_one() {
+        let newest = MediaTime::from_micros(10_000_000);
+        let after_a_frame = 10_000_000 + FRAME_US;
+        let cases = [
+            (9_000_000, after_a_frame),
+            (10_000_000, after_a_frame),
+            (70_000_000, 70_000_000),
+        ];
+        for (elapsed_us, expected) in cases {
+            for first_ms in [0, 5_000, 4_294_967_000] {
+                let mut clock = SessionClock::default();
+                let mut moment = Moment {
+                    elapsed_us,
+                    newest: Some(newest),
+                    frame_us: FRAME_US,
+                };
+                let mut at = |kind, ms| {
+                    let reading = Reading {
+                        kind,
+                        dts: SourceTime::from_millis(ms),
+                        audio: None,
+                    };
+                    let stamp = clock.stamp(reading, moment).unwrap();
+                    moment.newest = moment.newest.max(Some(stamp.t));
+                    (stamp.t.as_micros() - expected, stamp.is_discontinuity)
+                };
+                assert_eq!(at(V, first_ms), (0, true), "one break, at the first frame");
+                assert_eq!(at(A, first_ms + 10), (10_000, false));
+                assert_eq!(at(V, first_ms + 33), (33_000, false));
+            }
+        }
+    }
+
     #[test]
     fn a_restarted_encoder_clock_marks_one_discontinuity_and_both_tracks_share_the_new_offset() {
         let mut list = vec![(V, 900_000), (A, 900_005), (V, 900_033)];
