@@ -52,13 +52,19 @@ fn targets(folder: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn fuzz(folder: &Path, target: &str, seconds: u32) -> anyhow::Result<()> {
-    let corpus = format!("corpus/{target}");
-    std::fs::create_dir_all(folder.join(&corpus))?;
+    // What is found goes into the first; the seeds of the repository are read only.
+    let corpora = [
+        format!("target/corpus/{target}"),
+        format!("corpus/{target}"),
+    ];
+    for corpus in &corpora {
+        std::fs::create_dir_all(folder.join(corpus))?;
+    }
     let time = format!("-max_total_time={seconds}");
     // The bounds of media.md 11.1: 100 ms an input, 64 MiB above what the runtime itself takes.
     let limits = ["-timeout=1", "-rss_limit_mb=512", "-malloc_limit_mb=64"];
     let mut cargo = command::command("cargo", &["fuzz", "run", "--fuzz-dir", ".", target]);
-    cargo.current_dir(folder).args([&corpus, "--", &time]);
+    cargo.current_dir(folder).args(&corpora).args(["--", &time]);
     // The sanitizer flags need a nightly compiler, or a stable one that is told so.
     cargo.args(limits).env("RUSTC_BOOTSTRAP", "1");
     command::finish(&mut cargo)

@@ -26,7 +26,7 @@ fn h264_payloads(frame: &Frame, max: usize) -> Vec<Bytes> {
     if frame.is_key
         && let Ok(config) = h264::Config::parse(&frame.info.config)
     {
-        out.push(stap(&config));
+        parameter_sets(&config, max, &mut out);
     }
     for nal in h264::nals(&frame.payload).flatten() {
         match NalKind::of(nal.first().copied().unwrap_or(0)) {
@@ -38,6 +38,18 @@ fn h264_payloads(frame: &Frame, max: usize) -> Vec<Bytes> {
         }
     }
     out
+}
+
+/// The parameter sets in one packet, as of every real encoder, or one by one.
+fn parameter_sets(config: &h264::Config, max: usize, out: &mut Vec<Bytes>) {
+    let together = stap(config);
+    if together.len() <= max {
+        out.push(together);
+        return;
+    }
+    for set in config.sps.iter().chain(&config.pps) {
+        fragment(set, max, out);
+    }
 }
 
 /// The parameter sets as one aggregation packet.
@@ -78,6 +90,21 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn parameter_sets_of_any_size_fit_their_packets(
+            sps in proptest::collection::vec(any::<u8>(), 4..4_000),
+            pps in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 2..200), 1..31),
+            max in 100_usize..1_300,
+        ) {
+            let bytes = pps.iter().map(|set| 2 + set.len()).sum::<usize>() + 3 + sps.len();
+            let pps = pps.into_iter().map(Bytes::from).collect();
+            let config = h264::Config::new(vec![sps.into()], pps).unwrap();
+            let mut out = Vec::new();
+            parameter_sets(&config, max, &mut out);
+            prop_assert!(out.iter().all(|p| p.len() <= max));
+            prop_assert_eq!(out.len() == 1, bytes <= max);
+        }
+
         #[test]
         fn fragments_put_together_are_the_unit_and_all_but_the_last_are_equal(
             body in proptest::collection::vec(any::<u8>(), 1..9_000),

@@ -280,7 +280,8 @@ fn trimmed(
         out.push_str(line);
         out.push_str("\r\n");
     };
-    session.iter().for_each(|line| put(line));
+    let outside = session.iter().filter(|line| !is_candidate(line));
+    outside.for_each(|line| put(line));
     for section in sections {
         let chosen = match section.kind {
             "video" => video.map(|v| v.payload_type),
@@ -288,10 +289,7 @@ fn trimmed(
             _ => None,
         };
         let Some(chosen) = chosen else {
-            let kept = section
-                .lines
-                .iter()
-                .filter(|l| !l.starts_with("a=candidate:"));
+            let kept = section.lines.iter().filter(|line| !is_candidate(line));
             kept.for_each(|line| put(line));
             continue;
         };
@@ -308,9 +306,14 @@ fn trimmed(
     out
 }
 
+/// A viewer's addresses are learnt from its packets.
+fn is_candidate(line: &str) -> bool {
+    line.starts_with("a=candidate:") || line.starts_with("a=end-of-candidates")
+}
+
 /// Whether a line of a media section concerns the chosen payload type, or none.
 fn is_kept(line: &str, chosen: &str) -> bool {
-    if line.starts_with("a=candidate:") || line.starts_with("a=end-of-candidates") {
+    if is_candidate(line) {
         return false;
     }
     let of_codec = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"];
