@@ -358,7 +358,7 @@ impl Session {
         }
     }
 
-    fn wake_at(&mut self, now: Instant, until: Instant) -> Instant {
+    fn wake_at(&self, now: Instant, until: Instant) -> Instant {
         let mut wake = now + Duration::from_secs(1);
         if !self.peer.is_connected {
             wake = wake.min(until);
@@ -377,19 +377,17 @@ impl Session {
     }
 
     async fn send_video(&mut self, now: Instant) {
-        if let Some(reader) = &self.video
-            && reader.cursor.track() == TrackId::Video
-            && self.broadcast.facts(TrackId::Video).has_reordering
-        {
-            // B-frames appeared: a browser would show them in the wrong order.
-            self.video = Some(Reader::new(&self.broadcast, TrackId::Clean));
-        }
         loop {
             let newest = self.video.as_ref().and_then(|r| r.cursor.newest_dts());
             let Some(delivery) = self.video.as_mut().and_then(Reader::peek) else {
                 return;
             };
             let frame = Arc::clone(&delivery.frame);
+            if frame.track == TrackId::Video && frame.pts != frame.dts {
+                // B-frames appeared: a browser would show them in the wrong order.
+                self.video = Some(Reader::new(&self.broadcast, TrackId::Clean));
+                continue;
+            }
             if !self.may_go(now, frame.dts, newest) {
                 return;
             }

@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use rtc::crypto::SignatureScheme;
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::interceptor::{NackResponderBuilder, Registry, SenderReportBuilder, Slot};
-use rtc::media_stream::MediaStreamTrack;
+use rtc::media_stream::{MediaStreamTrack, MediaStreamTrackId};
 use rtc::peer_connection::certificate::{CertificateParams, RTCCertificate};
 use rtc::peer_connection::configuration::RTCConfigurationBuilder;
 use rtc::peer_connection::configuration::media_engine::{
@@ -21,7 +21,7 @@ use rtc::peer_connection::configuration::media_engine::{
 };
 use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::event::{RTCDataChannelEvent, RTCPeerConnectionEvent};
-use rtc::peer_connection::message::RTCMessage;
+use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::state::RTCPeerConnectionState;
 use rtc::peer_connection::transport::{RTCDtlsRole, RTCIceCandidateInit};
@@ -73,7 +73,6 @@ pub(crate) enum Protection {
 
 #[derive(Debug)]
 struct Track {
-    sender: RTCRtpSenderId,
     ssrc: u32,
     payload_type: u8,
     sequence: u16,
@@ -91,6 +90,9 @@ pub(crate) struct Peer {
     requests_seen: u64,
     channel: Option<usize>,
     inbound: (Instant, usize),
+    /// True when the engine was given something since it was last drained.
+    is_dirty: bool,
+    deadline: Option<Instant>,
     pub(crate) is_connected: bool,
     pub(crate) is_over: bool,
     pub(crate) channel_opened: bool,
@@ -164,6 +166,8 @@ impl Peer {
             requests_seen: 0,
             channel: None,
             inbound: (now, 0),
+            is_dirty: true,
+            deadline: None,
             is_connected: false,
             is_over: false,
             channel_opened: false,
@@ -185,7 +189,6 @@ impl Peer {
         let sequence = u16::try_from(ssrc & 0x7fff).unwrap_or(0);
         let make = |payload_type: u8, line: Option<RtpLine>| {
             line.map(|line| Track {
-                sender,
                 ssrc,
                 payload_type,
                 sequence,
@@ -218,6 +221,7 @@ impl Peer {
             },
             message: datagram.bytes,
         };
+        self.is_dirty = true;
         // A damaged datagram is an error of the peer, not of the session.
         if let Err(err) = self.engine.handle_read(message) {
             tracing::debug!(error = %err, "a datagram was not understood");
@@ -226,12 +230,13 @@ impl Peer {
 
     /// Lets time pass.
     pub(crate) fn tick(&mut self, now: Instant) {
+        self.is_dirty = true;
         drop(self.engine.handle_timeout(now));
     }
 
-    /// When [`Peer::tick`] must be called.
-    pub(crate) fn deadline(&mut self) -> Option<Instant> {
-        self.engine.poll_timeout()
+    /// When [`Peer::tick`] must be called; known since the last [`Peer::drain`].
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     /// Writes a frame as RTP. Nothing is written before the connection stands.
@@ -243,6 +248,7 @@ impl Peer {
             &mut self.audio
         };
         let Some(track) = track else { return };
+        self.is_dirty = true;
         let payloads = payloads(frame, self.payload_bytes_max);
         let timestamp = track.line.at(frame.pts);
         for (n, payload) in payloads.iter().enumerate() {
@@ -260,10 +266,10 @@ impl Peer {
                 header,
                 payload: payload.clone(),
             };
-            let Some(mut sender) = self.engine.rtp_sender(track.sender) else {
-                return;
-            };
-            if let Err(err) = sender.write_rtp(now, packet) {
+            // The sender's own way in checks each packet against the negotiation, which `add` did
+            // once; the engine does not look at the track's name.
+            let message = RTCMessage::RtpPacket(MediaStreamTrackId::new(), packet);
+            if let Err(err) = self.engine.handle_write(TaggedRTCMessage { now, message }) {
                 tracing::debug!(error = %err, "a packet was not written");
                 return;
             }
@@ -273,6 +279,7 @@ impl Peer {
     /// Sends text on the cue channel; false when there is none.
     pub(crate) fn send_text(&mut self, now: Instant, text: String) -> bool {
         let Some(id) = self.channel else { return false };
+        self.is_dirty = true;
         let channel = self.engine.data_channel(id);
         channel.is_some_and(|mut c| c.send_text(now, text).is_ok())
     }
@@ -287,6 +294,7 @@ impl Peer {
 
     /// Closes the cue channel because a bound was reached.
     pub(crate) fn close_channel(&mut self) {
+        self.is_dirty = true;
         if let Some(id) = self.channel.take()
             && let Some(mut channel) = self.engine.data_channel(id)
         {
@@ -307,11 +315,15 @@ impl Peer {
 
     /// Begins the DTLS close.
     pub(crate) fn close(&mut self) {
+        self.is_dirty = true;
         drop(self.engine.close());
     }
 
     /// Sends all that waits and notes what happened.
     pub(crate) async fn drain(&mut self, now: Instant, port: &Port, burst: &mut Burst) {
+        if !std::mem::take(&mut self.is_dirty) {
+            return;
+        }
         while let Some(out) = self.engine.poll_write() {
             burst
                 .push(port, out.transport.peer_addr, &out.message)
@@ -326,6 +338,7 @@ impl Peer {
                 self.count_inbound(now, message.data.len());
             }
         }
+        self.deadline = self.engine.poll_timeout();
     }
 
     fn note(&mut self, event: RTCPeerConnectionEvent) {
