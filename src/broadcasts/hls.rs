@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{
@@ -18,7 +18,7 @@ use lamplight_media::hls::{Answer, Directives, Media, Rendered, RenditionId, Str
 
 use super::{outputs, store};
 use crate::app::{App, new_secret};
-use crate::http::{ApiError, Code};
+use crate::http::{ApiError, Code, Path};
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const NO_STORE: &str = "no-store";

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use dashmap::DashMap;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
@@ -26,7 +26,7 @@ use tracing::Instrument;
 
 use super::store;
 use crate::app::App;
-use crate::http::{ApiError, Client, Code, read_body};
+use crate::http::{ApiError, Client, Code, Path, read_body};
 
 const SDP: &str = "application/sdp";
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");

@@ -1,5 +1,7 @@
 //! Cues over HTTP.
 
+mod hls;
+
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestServer};

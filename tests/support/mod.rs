@@ -4,6 +4,7 @@
 //! tasks running.
 
 mod postgres;
+pub(crate) mod show;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -168,6 +168,8 @@ impl Packager {
             };
             let cuts = audio.line.advance(dts);
             self.apply(RenditionId::Aac, cuts);
+            // Sound that is in its ring is not silent, however late this task runs.
+            self.drain_audio();
             let Some(audio) = &mut self.audio else {
                 continue;
             };

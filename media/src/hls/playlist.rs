@@ -81,7 +81,9 @@ impl Snapshot<'_> {
             write_range(out, range)?;
         }
         let end = self.end();
-        let mut init = None;
+        // A skipped segment took its init section's tag along; the player still knows it.
+        let before = skipped.checked_sub(1).and_then(|n| window.segments.get(n));
+        let mut init = before.map(|s| s.init);
         for (n, segment) in window.segments.iter().enumerate().skip(skipped) {
             if n > 0 || segment.msn == 0 {
                 write_break(out, segment)?;

@@ -359,8 +359,9 @@ impl Stream {
             _ => 0,
         };
         let ahead = (3.0 / self.config.part_target.as_secs_f64()).max(3.0);
-        let beyond = part.saturating_sub(u64::try_from(listed).unwrap_or(0));
-        if u32::try_from(beyond).map_or(true, |n| f64::from(n) > ahead) {
+        let next = u64::try_from(listed).unwrap_or(0);
+        let beyond_last = part.saturating_add(1).saturating_sub(next);
+        if u32::try_from(beyond_last).map_or(true, |n| f64::from(n) > ahead) {
             return Err("_HLS_part is too far ahead");
         }
         Ok(Wanted::Part(msn, part))
@@ -390,6 +391,7 @@ impl Stream {
 
     fn rendered(&self, rendition: RenditionId, skip: Option<Skip>) -> Option<Arc<Rendered>> {
         let mut shown = self.lock();
+        let skip = skip.filter(|_| !shown.is_ended);
         if let Some(body) = shown.rendered.get(&(rendition, skip)) {
             return Some(Arc::clone(body));
         }

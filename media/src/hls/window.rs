@@ -67,6 +67,8 @@ pub(super) struct Window {
     /// Complete segments, no longer listed, still served.
     gone: VecDeque<Segment>,
     pub(super) inits: VecDeque<(u32, Bytes)>,
+    /// Where the newest complete segment ended.
+    ended_at: MediaTime,
     next_msn: u64,
     next_part: u64,
     next_init: u32,
@@ -83,6 +85,7 @@ impl Window {
             open: None,
             gone: VecDeque::new(),
             inits: VecDeque::new(),
+            ended_at: MediaTime::ZERO,
             next_msn: 0,
             next_part: 0,
             next_init: 0,
@@ -134,7 +137,9 @@ impl Window {
         let Some(mut segment) = self.open.take() else {
             return;
         };
-        segment.duration = end.saturating_since(segment.start);
+        // Sound begins with the picture's segment, but its frames only where its last one ended.
+        segment.duration = end.saturating_since(segment.start.max(self.ended_at));
+        self.ended_at = end;
         segment.listed = Some(now);
         segment.bytes = joined(&mut segment.parts);
         self.segments.push_back(segment);
