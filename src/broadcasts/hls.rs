@@ -18,7 +18,7 @@ use lamplight_media::hls::{Answer, Directives, Media, Rendered, RenditionId, Str
 
 use super::{outputs, store};
 use crate::app::{App, new_secret};
-use crate::http::{ApiError, Code, Path};
+use crate::http::{ApiError, Code, Held, Path};
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const NO_STORE: &str = "no-store";
@@ -33,20 +33,27 @@ const SESSION_CHARS: usize = 16;
 pub(super) async fn multivariant(
     State(app): State<App>,
     Path(room): Path<String>,
+    held: Held,
     headers: HeaderMap,
 ) -> Response {
     let stream = match find(&app, &room).await {
         Ok(stream) => stream,
         Err(response) => return response,
     };
-    if !app.config.hls.sessions {
-        let answer = stream.multivariant(None).await;
-        return playlist_response(&answer, &headers, TWO_SECONDS);
+    let session = app.config.hls.sessions.then(|| {
+        let mut session = new_secret("");
+        session.truncate(SESSION_CHARS);
+        session
+    });
+    let cache = if session.is_some() {
+        NO_STORE
+    } else {
+        TWO_SECONDS
+    };
+    match held.hold(stream.multivariant(session.as_deref())).await {
+        Ok(answer) => playlist_response(&answer, &headers, cache),
+        Err(refused) => cached(refused.into_response(), NO_STORE),
     }
-    let mut session = new_secret("");
-    session.truncate(SESSION_CHARS);
-    let answer = stream.multivariant(Some(&session)).await;
-    playlist_response(&answer, &headers, NO_STORE)
 }
 
 /// A media playlist, init section, segment or part.
@@ -54,6 +61,7 @@ pub(super) async fn file(
     State(app): State<App>,
     Path((room, rendition, name)): Path<(String, String, String)>,
     RawQuery(query): RawQuery,
+    held: Held,
     headers: HeaderMap,
 ) -> Response {
     let stream = match find(&app, &room).await {
@@ -64,17 +72,22 @@ pub(super) async fn file(
         return cached(ApiError::not_found().into_response(), A_SECOND);
     };
     if name != "live.m3u8" {
-        let media = stream.media(rendition, &name).await;
-        return media_response(media, rendition, &name, &headers);
+        return match held.hold(stream.media(rendition, &name)).await {
+            Ok(media) => media_response(media, rendition, &name, &headers),
+            Err(refused) => cached(refused.into_response(), NO_STORE),
+        };
     }
     match Directives::parse(query.as_deref().unwrap_or_default()) {
         Err(bad) => cached(malformed(bad.0), A_SECOND),
         Ok(directives) => {
             let longest = stream.config().target_duration * 6;
-            let answer = stream.playlist(rendition, directives).await;
-            let held = format!("public, max-age={}", longest.as_secs());
-            let is_held = matches!(answer, Answer::Playlist { was_held: true, .. });
-            playlist_response(&answer, &headers, if is_held { &held } else { A_SECOND })
+            let answer = match held.hold(stream.playlist(rendition, directives)).await {
+                Ok(answer) => answer,
+                Err(refused) => return cached(refused.into_response(), NO_STORE),
+            };
+            let long = format!("public, max-age={}", longest.as_secs());
+            let was_held = matches!(answer, Answer::Playlist { was_held: true, .. });
+            playlist_response(&answer, &headers, if was_held { &long } else { A_SECOND })
         }
     }
 }

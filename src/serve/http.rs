@@ -1,6 +1,7 @@
 //! The HTTP listeners: HTTP/1.1 and HTTP/2 with prior knowledge on one port.
 //!
-//! Bounds (media.md 8.5): headers 16 KiB within 10 s; 250 streams per HTTP/2 connection; a peer
+//! Bounds (media.md 8.5): headers 16 KiB within 10 s; 250 streams per HTTP/2 connection, 32 of
+//! them waiting; a peer
 //! that takes nothing for 30 s is dropped; at most [`CONNECTIONS_MAX`] connections, beyond which
 //! new ones wait in the kernel's queue.
 
@@ -23,7 +24,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::app::{App, Phase};
-use crate::http::Peer;
+use crate::http::{Held, Peer};
 
 /// The name of a connection's task.
 pub(super) const CONNECTION: &str = "http.connection";
@@ -115,9 +116,11 @@ impl Connection {
     async fn run(self, stream: TcpStream, peer: SocketAddr) {
         tune(&stream);
         let routes = self.routes;
+        let held = Held::default();
         let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(held.clone());
             let routes = routes.clone();
             async move { routes.oneshot(request).await }
         });

@@ -538,3 +538,30 @@ async fn a_proxy_may_speak_http_2_without_tls() {
         (reqwest::Version::HTTP_2, 200)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_one_connection_at_most_32_requests_wait() {
+    let mut stage = Stage::set().await;
+    let client = reqwest::Client::builder().http2_prior_knowledge();
+    let client = client.build().unwrap();
+    let url = stage.server.url(&stage.path("src/live.m3u8"));
+    // The connection stands before many want it.
+    assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..33 {
+        let waiting = client.get(format!("{url}?_HLS_msn=3&_HLS_part=1"));
+        requests.spawn(waiting.send());
+    }
+    let first = requests.join_next().await.unwrap().unwrap().unwrap();
+    let refused = Answer::of(first).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (429, "rate_limited")
+    );
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(client.get(&url).send().await.unwrap().status(), 200);
+    stage.show().run_to(211);
+    for answer in requests.join_all().await {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+}
