@@ -42,7 +42,9 @@ pub(crate) fn media_routes() -> Router<App> {
         )
         .route(
             "/whep/{room}/{session}",
-            delete(whep::leave).options(whep::session_options),
+            delete(whep::leave)
+                .patch(whep::patch)
+                .options(whep::session_options),
         )
 }
 

@@ -14,11 +14,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use dashmap::DashMap;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use lamplight_media::broadcast::{Broadcast, BroadcastKey};
 use lamplight_media::webrtc::Port;
-use lamplight_media::webrtc::sdp::{OFFER_BYTES_MAX, OfferError};
+use lamplight_media::webrtc::sdp::{self, OFFER_BYTES_MAX, OfferError};
 use lamplight_media::whep::{self, Accepted, WhepError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,9 +29,10 @@ use crate::app::App;
 use crate::http::{ApiError, Client, Code, Path, read_body};
 
 const SDP: &str = "application/sdp";
+const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 const ENDPOINT_METHODS: &str = "GET, HEAD, OPTIONS, POST";
-const SESSION_METHODS: &str = "DELETE, OPTIONS";
+const SESSION_METHODS: &str = "DELETE, OPTIONS, PATCH";
 /// An address that made no offer for this long is forgotten when there are too many.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
 const NOT_LIVE_RETRY: Duration = Duration::from_secs(2);
@@ -52,6 +53,10 @@ struct Viewers {
 #[derive(Debug)]
 struct Viewer {
     room: String,
+    /// The name of its ICE session, which an `If-Match` must give.
+    tag: String,
+    /// The ICE name it offered.
+    ice_name: Option<String>,
     cancel: CancellationToken,
 }
 
@@ -101,20 +106,24 @@ pub(super) async fn offer(
         let error = ApiError::new(Code::RateLimited, "at most ten offers a second");
         return Err(error.after(Duration::from_secs(1)));
     }
-    if !has_sdp_type(&headers) {
+    if !has_type(&headers, SDP) {
         return Ok(unsupported());
     }
     let offer = read_offer(body).await?;
     let broadcast = find(&app, &viewers, &room).await?;
     let port = viewers.port.get().cloned().ok_or_else(busy)?;
+    let ice_name = sdp::ice_name(&offer).map(str::to_owned);
     let accepted = answer(port, broadcast, offer).await?;
-    Ok(admit(&app, &viewers, room, accepted))
+    Ok(admit(&app, &viewers, (room, ice_name), accepted))
 }
 
-fn has_sdp_type(headers: &HeaderMap) -> bool {
+fn has_type(headers: &HeaderMap, wanted: &str) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|k| k.to_str().ok());
     let essence = kind.unwrap_or_default().split(';').next();
-    essence.unwrap_or_default().trim().eq_ignore_ascii_case(SDP)
+    essence
+        .unwrap_or_default()
+        .trim()
+        .eq_ignore_ascii_case(wanted)
 }
 
 fn unsupported() -> Response {
@@ -129,7 +138,7 @@ fn unsupported() -> Response {
 async fn read_offer(body: Body) -> Result<String, ApiError> {
     let bytes = read_body(body, OFFER_BYTES_MAX).await?;
     String::from_utf8(bytes.to_vec())
-        .map_err(|_binary| ApiError::new(Code::Malformed, "the offer is not text"))
+        .map_err(|_binary| ApiError::new(Code::Malformed, "the body is not text"))
 }
 
 /// The broadcast to watch, if there is room for one more.
@@ -188,7 +197,12 @@ impl From<WhepError> for ApiError {
 }
 
 /// Starts the session and says where it is.
-fn admit(app: &App, viewers: &Arc<Viewers>, room: String, accepted: Accepted) -> Response {
+fn admit(
+    app: &App,
+    viewers: &Arc<Viewers>,
+    (room, ice_name): (String, Option<String>),
+    accepted: Accepted,
+) -> Response {
     let Accepted {
         id,
         answer,
@@ -200,6 +214,8 @@ fn admit(app: &App, viewers: &Arc<Viewers>, room: String, accepted: Accepted) ->
     let span = tracing::info_span!("whep.session", broadcast.id = %room);
     let viewer = Viewer {
         room,
+        tag: tag.clone(),
+        ice_name,
         cancel: cancel.clone(),
     };
     viewers.sessions.insert(id.clone(), viewer);
@@ -224,9 +240,43 @@ pub(super) async fn leave(
     Path((room, id)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let viewers = Viewers::of(&app);
-    let viewer = viewers.sessions.get(&id).filter(|v| v.room == room);
-    viewer.ok_or_else(ApiError::not_found)?.cancel.cancel();
+    // Forgotten at once: the session itself may take a moment to end.
+    let left = viewers.sessions.remove_if(&id, |_, v| v.room == room);
+    left.ok_or_else(ApiError::not_found)?.1.cancel.cancel();
     Ok(StatusCode::OK)
+}
+
+/// Candidates of a viewer: 204. They are not needed, since its address is learnt from its checks.
+pub(super) async fn patch(
+    State(app): State<App>,
+    Path((room, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
+    let viewers = Viewers::of(&app);
+    let known = viewers.sessions.get(&id).filter(|v| v.room == room);
+    let (tag, ice_name) = known
+        .map(|viewer| (viewer.tag.clone(), viewer.ice_name.clone()))
+        .ok_or_else(ApiError::not_found)?;
+    if !has_type(&headers, FRAGMENT) {
+        let detail = format!("send the fragment as Content-Type: {FRAGMENT}");
+        return Err(ApiError::new(Code::UnsupportedMediaType, detail));
+    }
+    let Some(asked) = headers.get(IF_MATCH) else {
+        let detail = "send the ETag of the session, or *, as If-Match";
+        return Err(ApiError::new(Code::PreconditionRequired, detail));
+    };
+    if ![tag.as_bytes(), b"*", b"\"*\""].contains(&asked.as_bytes()) {
+        let detail = "If-Match is not the ETag of this session";
+        return Err(ApiError::new(Code::PreconditionFailed, detail));
+    }
+    let fragment = read_offer(body).await?;
+    let name = sdp::read_fragment(&fragment).map_err(WhepError::Offer)?;
+    if ice_name.as_deref() == Some(name) {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let detail = "ICE is not restarted here: send a new offer to the endpoint";
+    Err(ApiError::new(Code::Unservable, detail))
 }
 
 /// GET and HEAD of the endpoint: it is there, and says nothing.

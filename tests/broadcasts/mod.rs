@@ -1,9 +1,11 @@
 //! Cues over HTTP.
 
 mod hls;
+mod whep;
 
 use serde_json::{Value, json};
 
+use crate::support::show::Show;
 use crate::support::{Answer, TestServer};
 
 fn cues_of(room: &str) -> String {
@@ -113,4 +115,109 @@ async fn a_cue_beyond_a_bound_is_refused_by_name() {
     }
     let over = server.post(&cues_of(&room), &cue()).await;
     assert_eq!((over.status, over.code().as_str()), (429, "rate_limited"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_cue_names_the_field() {
+    let server = TestServer::start().await;
+    let room = server.room(&server.creator("anna").await).await;
+    let _publisher = server.publish(&room);
+    let cases = [
+        ("class", json!(""), "/class"),
+        ("id", json!("x".repeat(65)), "/id"),
+        ("data", json!("x".repeat(1_025)), "/data"),
+    ];
+    for (field, value, pointer) in cases {
+        let mut body = cue();
+        body[field] = value;
+        let answer = server.post(&cues_of(&room), &body).await;
+        assert_eq!(answer.status, 422, "{field}");
+        assert_eq!(answer.json()["errors"][0]["pointer"], pointer);
+    }
+    let most = json!("x".repeat(1_024));
+    let mut body = cue();
+    body["data"] = most;
+    assert_eq!(server.post(&cues_of(&room), &body).await.status, 201);
+    for field in ["class", "kind", "data"] {
+        let mut body = cue();
+        body.as_object_mut().unwrap().remove(field);
+        let answer = server.post(&cues_of(&room), &body).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "malformed"));
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(field), "{detail}");
+    }
+    let mut body = cue();
+    body["data"] = json!("x".repeat(300_000));
+    let answer = server.post(&cues_of(&room), &body).await;
+    assert_eq!((answer.status, answer.code().as_str()), (413, "too_large"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_known_key_ends_a_cue_and_only_a_listed_one() {
+    let server = TestServer::start().await;
+    let room = server.room(&server.creator("anna").await).await;
+    let one = format!("{}/n1", cues_of(&room));
+    let waiting = server.delete(&one).await;
+    assert_eq!((waiting.status, waiting.code().as_str()), (409, "not_live"));
+    let _publisher = server.publish(&room);
+    assert_eq!(server.post(&cues_of(&room), &cue()).await.status, 201);
+    for key in ["", "sk_nobody", "live_stream_key"] {
+        let request = server.client.delete(server.url(&one));
+        let request = match key {
+            "" => request,
+            key => request.bearer_auth(key),
+        };
+        let stranger = Answer::of(request.send().await.unwrap()).await;
+        assert_eq!(
+            (stranger.status, stranger.code().as_str()),
+            (401, "unauthenticated"),
+            "{key}"
+        );
+        assert!(!stranger.header("www-authenticate").is_empty());
+    }
+    let mut passing = cue();
+    passing["kind"] = json!("passing");
+    passing["id"] = json!("p1");
+    assert_eq!(server.post(&cues_of(&room), &passing).await.status, 201);
+    let news = server.delete(&format!("{}/p1", cues_of(&room))).await;
+    assert_eq!((news.status, news.code().as_str()), (404, "not_found"));
+    assert_eq!(server.delete(&one).await.status, 200);
+    let again = server.post(&cues_of(&room), &cue()).await;
+    assert_eq!((again.status, again.code().as_str()), (409, "id_used"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cue_reaches_the_playlists_and_its_end_a_second_line() {
+    let server = TestServer::start().await;
+    let room = server.room(&server.creator("anna").await).await;
+    let mut show = Show::start(&server, &room);
+    show.run_to(100);
+    assert_eq!(server.post(&cues_of(&room), &cue()).await.status, 201);
+    let ended = format!("{}/n1", cues_of(&room));
+    assert_eq!(server.delete(&ended).await.status, 200);
+    let playlist = format!("/hls/{room}/src/live.m3u8");
+    let lines = async {
+        loop {
+            let text = server.get(&playlist).await.text;
+            let ranges = text.lines().filter(|l| l.starts_with("#EXT-X-DATERANGE:"));
+            let ranges: Vec<String> = ranges.map(String::from).collect();
+            if ranges.len() == 2 {
+                return ranges;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let within = std::time::Duration::from_secs(5);
+    let lines = tokio::time::timeout(within, lines).await.unwrap();
+    let opened = "#EXT-X-DATERANGE:ID=\"n1\",CLASS=\"lamplight.note\",START-DATE=";
+    assert!(lines[0].starts_with(opened), "{lines:?}");
+    assert!(lines[0].contains("X-LAMPLIGHT-T=\"1000000\""), "{lines:?}");
+    assert!(
+        lines[0].contains("X-LAMPLIGHT-DATA=\"aGVsbG8\""),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].contains("ID=\"n1\"") && lines[1].contains("END-DATE="),
+        "{lines:?}"
+    );
 }

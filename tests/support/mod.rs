@@ -99,6 +99,11 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// A server with settings of this test beside.
+    pub(crate) async fn start_with(more: &[&str]) -> Self {
         let folder = Folder::new();
         let url = postgres::fresh_database().await.unwrap_or_default();
         let own = [
@@ -112,7 +117,11 @@ impl TestServer {
             "webrtc.udp=127.0.0.1:0",
         ];
         let sources = Sources {
-            settings: own.iter().cloned().chain(free.map(String::from)).collect(),
+            settings: own
+                .iter()
+                .cloned()
+                .chain(free.iter().chain(more).map(|s| (*s).to_owned()))
+                .collect(),
             ..Sources::default()
         };
         let config = Config::load(&sources).unwrap();

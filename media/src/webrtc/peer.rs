@@ -39,7 +39,7 @@ use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 use super::message::{LABEL, RtpLine, RtpLines};
 use super::packetise::payloads;
 use super::port::Datagram;
-use super::sdp::Offer;
+use super::sdp::{OPUS_PARAMETERS, Offer};
 use super::tap::{Heard, Tap};
 use super::{Burst, Port};
 use crate::frame::{Frame, Kind};
@@ -477,7 +477,7 @@ fn audio_codec(spec: &PeerSpec) -> RTCRtpCodecParameters {
             mime_type: MIME_TYPE_OPUS.to_owned(),
             clock_rate: AUDIO_RATE,
             channels: 2,
-            sdp_fmtp_line: "minptime=10;stereo=1;sprop-stereo=1;useinbandfec=1".to_owned(),
+            sdp_fmtp_line: OPUS_PARAMETERS.to_owned(),
             rtcp_feedback: Vec::new(),
         },
         payload_type: choice.map_or(0, |c| c.payload_type),

@@ -9,6 +9,8 @@
 pub const OFFER_BYTES_MAX: usize = 64 << 10;
 /// Media sections read at all.
 const SECTIONS_MAX: usize = 16;
+/// How Opus is answered, whatever was offered: the sound has two channels.
+pub(super) const OPUS_PARAMETERS: &str = "minptime=10;stereo=1;sprop-stereo=1;useinbandfec=1";
 
 /// Why an offer is turned away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -144,12 +146,7 @@ fn split(text: &str) -> Result<(Vec<&str>, Vec<Section<'_>>), OfferError> {
                 let says = "the offer has more than 16 media sections".to_owned();
                 return Err(OfferError::Unservable(says));
             }
-            let words: Vec<&str> = media.split(' ').collect();
-            let [kind, _port, _protocol, _formats, ..] = words.as_slice() else {
-                return Err(OfferError::Unreadable(
-                    "an m= line needs a kind, a port, a protocol and a format",
-                ));
-            };
+            let kind = kind_of(media)?;
             sections.push(Section {
                 kind,
                 lines: vec![line],
@@ -166,6 +163,44 @@ fn split(text: &str) -> Result<(Vec<&str>, Vec<Section<'_>>), OfferError> {
     Ok((session, sections))
 }
 
+/// The kind of a media line, which must be whole: kind, port, protocol, formats.
+fn kind_of(media: &str) -> Result<&str, OfferError> {
+    let mut words = media.split(' ');
+    let (kind, port) = (words.next(), words.next());
+    let has_port = port.is_some_and(|port| port.parse::<u16>().is_ok());
+    let has_formats = words.filter(|word| !word.is_empty()).count() >= 2;
+    match kind {
+        Some(kind) if !kind.is_empty() && has_port && has_formats => Ok(kind),
+        _ => Err(OfferError::Unreadable(
+            "an m= line needs a kind, a port, a protocol and a format",
+        )),
+    }
+}
+
+/// The ICE name in an offer, or in the fragment of one that a `PATCH` carries (RFC 8840).
+pub fn ice_name(text: &str) -> Option<&str> {
+    let mut lines = text.lines().map(str::trim_end);
+    let name = lines.find_map(|line| line.strip_prefix("a=ice-ufrag:"));
+    name.filter(|name| (4..=256).contains(&name.len()))
+}
+
+/// Reads the fragment of a `PATCH`: every line a field, with the ICE name it is for.
+///
+/// # Errors
+/// [`OfferError::Unreadable`] when it is not such a fragment.
+pub fn read_fragment(text: &str) -> Result<&str, OfferError> {
+    let mut lines = text.lines().filter(|line| !line.trim_end().is_empty());
+    let is_field = |line: &str| {
+        let of_fragment = line.starts_with("a=") || line.starts_with("m=");
+        of_fragment && line.is_ascii() && !line.trim_end().contains(['\r', '\0'])
+    };
+    if !lines.all(is_field) {
+        let says = "the fragment has a line that is neither a= nor m=";
+        return Err(OfferError::Unreadable(says));
+    }
+    ice_name(text).ok_or(OfferError::Unreadable("the fragment has no a=ice-ufrag"))
+}
+
 fn check_transport(session: &[&str], sections: &[Section<'_>]) -> Result<(), OfferError> {
     let wanted = [
         ("a=fingerprint:", "the offer has no a=fingerprint"),
@@ -178,7 +213,21 @@ fn check_transport(session: &[&str], sections: &[Section<'_>]) -> Result<(), Off
             return Err(OfferError::Unreadable(says));
         }
     }
-    Ok(())
+    let lines = session.iter().chain(sections.iter().flat_map(|s| &s.lines));
+    let mut prints = lines.filter_map(|line| line.strip_prefix("a=fingerprint:"));
+    if prints.all(is_fingerprint) {
+        return Ok(());
+    }
+    Err(OfferError::Unreadable(
+        "a=fingerprint is not a hash and pairs of hex digits",
+    ))
+}
+
+/// `sha-256 AB:CD:…` (RFC 8122).
+fn is_fingerprint(text: &str) -> bool {
+    let is_pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
+    text.split_once(' ')
+        .is_some_and(|(hash, pairs)| !hash.is_empty() && pairs.split(':').all(is_pair))
 }
 
 fn check_media(media: &[&Section<'_>]) -> Result<(), OfferError> {
@@ -298,8 +347,13 @@ fn trimmed(
             if line.starts_with("m=") {
                 let head: Vec<&str> = line.split(' ').take(3).collect();
                 put(&format!("{} {chosen}", head.join(" ")));
+            } else if section.kind == "audio" && line.starts_with("a=fmtp:") {
+                // The engine answers with what was offered, so our own is put in its place.
             } else if is_kept(line, &chosen) {
                 put(line);
+                if section.kind == "audio" && line.starts_with("a=rtpmap:") {
+                    put(&format!("a=fmtp:{chosen} {OPUS_PARAMETERS}"));
+                }
             }
         }
     }
@@ -356,6 +410,25 @@ mod tests {
     }
 
     #[test]
+    fn a_fragment_is_of_one_ice_name() {
+        let cases = [
+            ("a=ice-ufrag:abcd\r\na=ice-pwd:x\r\n", Some("abcd")),
+            (
+                "m=video 9 X 0\r\na=mid:0\r\na=ice-ufrag:abcd\r\n",
+                Some("abcd"),
+            ),
+            ("a=candidate:1 1 udp 1 10.0.0.1 9 typ host\r\n", None),
+            ("a=ice-ufrag:a\r\n", None),
+            ("a=ice-ufrag:abcd\r\nhello\r\n", None),
+            ("a=ice-ufrag:abcd\ra=x\r\n", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(read_fragment(text).ok(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_400_and_what_cannot_be_served_is_422() {
         let many = format!("{OFFER}{}", "m=video 9 X 96\r\na=mid:9\r\n".repeat(1_000));
         let cases = [
@@ -395,6 +468,7 @@ mod tests {
         #[test]
         fn no_text_makes_the_reader_panic(text in "(v=0\r\n)?[ -~\r\n]{0,300}") {
             let _ = Offer::read(&text, 66);
+            let _ = read_fragment(&text);
         }
     }
 }
