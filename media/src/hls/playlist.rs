@@ -1,11 +1,13 @@
 //! Playlist text (spec media.md 6.2, 6.4; RFC 8216bis). Pure: a snapshot in, text out.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
+use tokio::time::Instant;
 
 use super::directives::Skip;
 use super::mp4;
@@ -22,6 +24,8 @@ pub(super) struct DateRange {
     pub(super) cue: std::sync::Arc<Cue>,
     pub(super) start: OffsetDateTime,
     pub(super) end: Option<OffsetDateTime>,
+    /// When its newest line was added.
+    pub(super) changed: Instant,
 }
 
 /// A sibling rendition, for its report.
@@ -36,6 +40,9 @@ pub(super) struct Snapshot<'a> {
     pub(super) targets: &'a Targets,
     pub(super) window: &'a Window,
     pub(super) ranges: &'a [DateRange],
+    /// Names of date ranges that left, and when.
+    pub(super) removed: &'a VecDeque<(String, Instant)>,
+    pub(super) now: Instant,
     pub(super) sibling: Option<Sibling<'a>>,
     /// True when each segment can be decoded alone: sound, and what we encode.
     pub(super) is_independent: bool,
@@ -75,10 +82,13 @@ impl Snapshot<'_> {
             window.discontinuity_sequence
         )?;
         if skipped > 0 {
-            writeln!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
+            write!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
+            self.write_removed(out, is_v2)?;
         }
         for range in self.ranges {
-            write_range(out, range)?;
+            if !is_v2 || self.is_recent(range.changed) {
+                write_range(out, range)?;
+            }
         }
         let end = self.end();
         // A skipped segment took its init section's tag along; the player still knows it.
@@ -103,6 +113,23 @@ impl Snapshot<'_> {
             "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{instance}-p{hint}.m4s\""
         )?;
         self.write_report(out)
+    }
+
+    /// The end of the skip line: in a `v2` delta it names the date ranges that have just left.
+    fn write_removed(&self, out: &mut String, is_v2: bool) -> std::fmt::Result {
+        let removed = self.removed.iter().filter(|r| is_v2 && self.is_recent(r.1));
+        let names: Vec<&str> = removed.map(|r| r.0.as_str()).collect();
+        if names.is_empty() {
+            writeln!(out)
+        } else {
+            let names = names.join("\t");
+            writeln!(out, ",RECENTLY-REMOVED-DATERANGES=\"{names}\"")
+        }
+    }
+
+    /// Within the skip boundary: a player with a delta may not know of it.
+    fn is_recent(&self, at: Instant) -> bool {
+        self.now.saturating_duration_since(at) < self.targets.target * 6
     }
 
     fn write_head(&self, out: &mut String, is_v2: bool) -> std::fmt::Result {

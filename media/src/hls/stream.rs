@@ -1,6 +1,6 @@
 //! The packaged broadcast: two windows, their playlists, and those who wait for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -182,6 +182,8 @@ struct Shown {
     aac: Option<Window>,
     is_src_independent: bool,
     ranges: Vec<DateRange>,
+    /// Date ranges that left, newest last.
+    removed: VecDeque<(String, Instant)>,
     multivariant: Option<Multivariant>,
     rendered: HashMap<(RenditionId, Option<Skip>), Arc<Rendered>>,
     is_ended: bool,
@@ -210,6 +212,7 @@ impl Stream {
                 aac: None,
                 is_src_independent: false,
                 ranges: Vec::new(),
+                removed: VecDeque::new(),
                 multivariant: None,
                 rendered: HashMap::new(),
                 is_ended: false,
@@ -404,6 +407,8 @@ impl Stream {
             targets: &self.targets,
             window: shown.window(rendition)?,
             ranges: &shown.ranges,
+            removed: &shown.removed,
+            now: Instant::now(),
             sibling: other.map(|window| Sibling { name, window }),
             is_independent: rendition == RenditionId::Aac || shown.is_src_independent,
         };
@@ -448,13 +453,15 @@ impl Stream {
         self.change(|shown| match news {
             CueNews::Opened(cue) if cue.kind == CueKind::Listed => {
                 if shown.ranges.len() >= RANGES_MAX {
-                    shown.ranges.remove(0);
+                    let oldest = shown.ranges.remove(0);
+                    shown.remember_removed(oldest);
                 }
                 let (cue, start) = (Arc::<Cue>::clone(cue), wall(cue.t));
                 shown.ranges.push(DateRange {
                     cue,
                     start,
                     end: None,
+                    changed: Instant::now(),
                 });
             }
             CueNews::Opened(_) => {}
@@ -462,6 +469,7 @@ impl Stream {
                 let range = shown.ranges.iter_mut().find(|r| r.cue.id == cue.id);
                 if let Some(range) = range {
                     range.end = Some(wall(*t));
+                    range.changed = Instant::now();
                 }
             }
         });
@@ -517,12 +525,23 @@ impl Shown {
         let Some(oldest) = first.map(|s| s.wall) else {
             return;
         };
-        self.ranges.retain(|range| {
+        let is_over = |range: &mut DateRange| {
             let end = range
                 .end
                 .or_else(|| range.cue.duration.map(|d| range.start + d));
-            end.is_none_or(|end| end >= oldest)
-        });
+            end.is_some_and(|end| end < oldest)
+        };
+        let over: Vec<DateRange> = self.ranges.extract_if(.., is_over).collect();
+        over.into_iter()
+            .for_each(|range| self.remember_removed(range));
+    }
+
+    fn remember_removed(&mut self, range: DateRange) {
+        if self.removed.len() >= RANGES_MAX {
+            self.removed.pop_front();
+        }
+        self.removed
+            .push_back((range.cue.id.clone(), Instant::now()));
     }
 }
 

@@ -308,6 +308,47 @@ async fn a_show_of_seven_seconds_looks_like_this() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_v2_delta_leaves_out_old_date_ranges_and_names_those_that_left() {
+    let mut show = Show::start();
+    show.run(30).await;
+    for (id, duration) in [("short", Some(Duration::from_secs(1))), ("open", None)] {
+        let cue = NewCue {
+            id: id.into(),
+            class: "card".into(),
+            duration,
+            kind: CueKind::Listed,
+            payload: Bytes::new(),
+        };
+        let at = At::Time(MediaTime::from_micros(500_000));
+        let broadcast = show.publisher.as_ref().unwrap().broadcast();
+        broadcast.cue(Instant::now(), at, cue).await.unwrap();
+    }
+    let ids = |text: &str| {
+        ["short", "open"].map(|id| text.contains(&format!("EXT-X-DATERANGE:ID=\"{id}\"")))
+    };
+    // Both are young, however little there is to skip.
+    show.run(30 * 20).await;
+    let young = show.playlist(RenditionId::Src, "_HLS_skip=v2").await;
+    assert_eq!(ids(&young), [true, true], "{young}");
+    show.run(30 * 15).await;
+    let old = show.playlist(RenditionId::Src, "_HLS_skip=v2").await;
+    assert_eq!(ids(&old), [false, false], "{old}");
+    assert!(!old.contains("RECENTLY-REMOVED"), "{old}");
+    let plain = show.playlist(RenditionId::Src, "_HLS_skip=YES").await;
+    assert_eq!(ids(&plain), [true, true], "{plain}");
+    // The first segment has left the list, and the short one with it.
+    show.run(30 * 12).await;
+    let left = show.playlist(RenditionId::Src, "_HLS_skip=v2").await;
+    let names = "RECENTLY-REMOVED-DATERANGES=\"short\"\n";
+    assert!(left.contains(names), "{left}");
+    let plain = show.playlist(RenditionId::Src, "_HLS_skip=YES").await;
+    assert_eq!(ids(&plain), [false, true], "{plain}");
+    show.run(30 * 25).await;
+    let gone = show.playlist(RenditionId::Src, "_HLS_skip=v2").await;
+    assert!(!gone.contains("RECENTLY-REMOVED"), "{gone}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn old_segments_are_skipped_on_request_and_leave_in_order() {
     let mut show = Show::start();
     show.run(30 * 70).await;
