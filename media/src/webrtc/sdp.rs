@@ -30,7 +30,7 @@ pub struct Offer {
     pub sdp: String,
     /// The H.264 form chosen, when there is a picture section.
     pub video: Option<VideoChoice>,
-    /// The Opus payload type and parameters, when there is a sound section.
+    /// The Opus payload type, when there is a sound section.
     pub audio: Option<AudioChoice>,
 }
 
@@ -50,8 +50,6 @@ pub struct VideoChoice {
 pub struct AudioChoice {
     /// RTP payload type.
     pub payload_type: u8,
-    /// Its `fmtp` parameters.
-    pub parameters: String,
 }
 
 struct Section<'a> {
@@ -311,11 +309,7 @@ fn choose_audio(section: &Section<'_>) -> Result<AudioChoice, OfferError> {
             "offer opus/48000/2 for sound".into(),
         ));
     };
-    let parameters = section.parameters(payload_type).to_owned();
-    Ok(AudioChoice {
-        payload_type,
-        parameters,
-    })
+    Ok(AudioChoice { payload_type })
 }
 
 fn trimmed(
