@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
+    RTCPeerConnectionState,
 };
 
 use super::{Port, PortConfig};
@@ -107,6 +109,7 @@ fn picture(is_key: bool) -> Bytes {
 struct Told {
     gathered: mpsc::Sender<()>,
     tracks: mpsc::Sender<Arc<dyn TrackRemote>>,
+    is_connected: Arc<AtomicBool>,
 }
 
 #[async_trait::async_trait]
@@ -115,6 +118,12 @@ impl PeerConnectionEventHandler for Told {
         if state == RTCIceGatheringState::Complete {
             // Told once already, or nobody waits any more.
             let _ = self.gathered.try_send(());
+        }
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        if state == RTCPeerConnectionState::Connected {
+            self.is_connected.store(true, Ordering::Release);
         }
     }
 
@@ -127,6 +136,7 @@ impl PeerConnectionEventHandler for Told {
 struct Viewer {
     connection: Arc<dyn PeerConnection>,
     tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
+    is_connected: Arc<AtomicBool>,
     offer: String,
 }
 
@@ -134,6 +144,7 @@ impl Viewer {
     async fn offer() -> Self {
         let (gathered, mut is_gathered) = mpsc::channel(1);
         let (send, tracks) = mpsc::channel(1);
+        let is_connected = Arc::new(AtomicBool::new(false));
         let mut media = MediaEngine::default();
         let line = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
         let codec = RTCRtpCodecParameters {
@@ -158,6 +169,7 @@ impl Viewer {
             .with_handler(Arc::new(Told {
                 gathered,
                 tracks: send,
+                is_connected: Arc::clone(&is_connected),
             }))
             .with_runtime(webrtc::runtime::default_runtime().unwrap())
             .with_udp_addrs(vec!["127.0.0.1:0"])
@@ -176,6 +188,7 @@ impl Viewer {
         Self {
             connection: Arc::new(connection),
             tracks,
+            is_connected,
             offer,
         }
     }
@@ -193,12 +206,15 @@ impl Viewer {
 struct Wire {
     socket: UdpSocket,
     server: SocketAddr,
+    /// The viewer throws away what comes before its side of DTLS is done, so it waits here.
+    early: Vec<Vec<u8>>,
+    is_connected: Arc<AtomicBool>,
     lost: usize,
 }
 
 impl Wire {
     /// A wire to the server of an answer, and the answer that leads there.
-    async fn to(answer: &str) -> (Self, String) {
+    async fn to(answer: &str, is_connected: Arc<AtomicBool>) -> (Self, String) {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let mut lines = answer.lines();
         let line = lines.find(|l| l.starts_with("a=candidate:")).unwrap();
@@ -209,6 +225,8 @@ impl Wire {
         let wire = Self {
             socket,
             server,
+            early: Vec::new(),
+            is_connected,
             lost: 0,
         };
         (wire, answer.replace(line, &line_through))
@@ -225,6 +243,15 @@ impl Wire {
                 if is_picture && pictures % LOST == 0 {
                     self.lost += 1;
                     continue;
+                }
+                if is_picture && !self.is_connected.load(Ordering::Acquire) {
+                    self.early.push(datagram.to_vec());
+                    continue;
+                }
+                if is_picture {
+                    for early in self.early.drain(..) {
+                        self.socket.send_to(&early, viewer).await.unwrap();
+                    }
                 }
                 viewer
             } else {
@@ -251,7 +278,7 @@ async fn join(port: &Arc<Port>, show: &Show) -> (Viewer, Wire, Session) {
     let viewer = Viewer::offer().await;
     let broadcast = show.publisher.broadcast();
     let accepted = whep::accept(port, broadcast, &viewer.offer, Instant::now()).unwrap();
-    let (wire, answer) = Wire::to(&accepted.answer).await;
+    let (wire, answer) = Wire::to(&accepted.answer, Arc::clone(&viewer.is_connected)).await;
     viewer.accept(answer).await;
     (viewer, wire, accepted.session)
 }
