@@ -3,10 +3,13 @@
 //! [`chunk`] reads chunks within bounds, [`amf`] reads values within bounds, [`session`] holds the
 //! dialogue (around `rml_rtmp`, which never sees raw network bytes), [`listener`] drives sockets.
 //!
+//! The other way round, [`client`] publishes to a server.
+//!
 //! Not here: who may publish ([`crate::request`]), what the payloads mean ([`crate::flv`]).
 
 pub mod amf;
 pub mod chunk;
+pub mod client;
 mod close;
 mod gate;
 mod inner;

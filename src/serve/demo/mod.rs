@@ -6,6 +6,7 @@
 //!   owner only.
 
 mod cards;
+mod publisher;
 mod seed;
 mod summary;
 #[cfg(test)]
@@ -17,7 +18,7 @@ use clap::ValueEnum;
 
 use self::seed::Seed;
 pub(super) use self::seed::SeedError;
-use self::summary::Summary;
+use self::summary::{Summary, reachable};
 use super::cli::{self, Failure, Settings};
 use super::{Server, log};
 use crate::clock::Clock;
@@ -55,7 +56,11 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     cli::runtime()?.block_on(async {
         let server = Server::start(config, Clock::system()).await?;
         let seed = Seed::load_or_plant(server.app()).await?;
-        let summary = Summary::new(server.bound(), &seed, !options.no_publisher);
+        let has_publisher = !options.no_publisher;
+        let summary = Summary::new(server.bound(), &seed, has_publisher);
+        if has_publisher {
+            publisher::start(&server, reachable(server.bound().rtmp), &seed.stream_key);
+        }
         cli::say(&summary.render(options.print))?;
         cards::start(&server, seed.room);
         Ok(cli::serve_until_stopped(server).await)

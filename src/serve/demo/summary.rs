@@ -88,7 +88,7 @@ impl Summary {
 }
 
 /// An address one can type: a wildcard is this machine.
-fn reachable(addr: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
             Ipv4Addr::LOCALHOST.into()
