@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - Per track, T strictly increases, whatever the publisher stamps.
-//! - Audio and video share one offset for as long as their stamps agree.
+//! - Audio and video share one offset for as long as their stamps agree, and again as soon as they
+//!   do: silence of one track while the other goes on is a gap, never a jump.
 //! - A jump re-anchors and marks a discontinuity; it never ends a session.
 //!
 //! Not here: reading a clock. The caller passes the time elapsed since the epoch.
@@ -14,10 +15,11 @@ use crate::time::{MediaTime, SourceTime, samples_to_nanos};
 const TICK_US: i64 = 12;
 /// A step forward up to this is a gap, beyond it a jump.
 const GAP_US_MAX: i64 = 3_000_000;
-/// A step back up to this is clamped, beyond it a jump.
+/// A step back of a track up to this is clamped, beyond it a jump.
 const BACK_US_MAX: i64 = 500_000;
-/// Frames before the epoch are dropped when they are at most this early.
-const EARLY_US_MAX: i64 = 200_000;
+/// A track may lie this far behind the other one: an encoder that interleaves badly holds a track
+/// back this long at most (ffmpeg does), and the rings hold a little more.
+const LAG_US_MAX: i64 = 10_000_000;
 /// Audio stamps within this of the predicted place only steer the line of samples.
 const AUDIO_SLACK_NS: i64 = 30_000_000;
 /// The steering takes this part of the error each frame, and at most 0.1 % of the frame.
@@ -76,21 +78,32 @@ struct Line {
 pub(crate) struct SessionClock {
     video: Option<Line>,
     audio: Option<Line>,
+    /// The track whose stamp was anchored last: what the publisher's clock says now.
+    anchored: Option<Kind>,
 }
 
 impl SessionClock {
     /// Places a sample on T; `None` drops it because it lies before the epoch.
     pub(crate) fn stamp(&mut self, reading: Reading, moment: Moment) -> Option<Stamp> {
         let raw_us = reading.dts.as_micros();
-        let (own, other) = match reading.kind {
-            Kind::Video => (self.video, self.audio),
-            Kind::Audio => (self.audio, self.video),
+        let own = self.line(reading.kind);
+        let known = self.known_offset(reading.kind, raw_us);
+        let offset_us = known.unwrap_or_else(|| moment.anchor_us() - raw_us);
+        if own.is_none() && raw_us + offset_us < 0 {
+            return None;
+        }
+        if known.is_none() {
+            self.anchored = Some(reading.kind);
+        }
+        let mut line = match own {
+            Some(line) if line.offset_us == offset_us => line,
+            _ => Line {
+                offset_us,
+                last_us: own.map_or(0, |line| line.last_us),
+                next_ns: None,
+            },
         };
-        let (mut line, is_discontinuity) = match own {
-            Some(line) => continued(line, other, raw_us, moment),
-            None => started(other, raw_us, moment)?,
-        };
-        let mut t_us = raw_us + line.offset_us;
+        let mut t_us = raw_us + offset_us;
         if let Some((samples, rate)) = reading.audio {
             t_us = regularised(&mut line, t_us, samples_to_nanos(samples, rate));
         }
@@ -104,82 +117,38 @@ impl SessionClock {
         }
         Some(Stamp {
             t: MediaTime::from_micros(t_us),
-            is_discontinuity,
+            is_discontinuity: known.is_none() && moment.newest.is_some(),
         })
     }
-}
 
-/// The line of a track that has been heard before, re-anchored if its stamp jumped.
-fn continued(line: Line, other: Option<Line>, raw_us: i64, moment: Moment) -> (Line, bool) {
-    if is_near(raw_us + line.offset_us, line.last_us) {
-        return (line, false);
+    const fn line(&self, kind: Kind) -> Option<Line> {
+        match kind {
+            Kind::Video => self.video,
+            Kind::Audio => self.audio,
+        }
     }
-    // The other track may have jumped first: follow it, so that both share one offset again.
-    if let Some(other) = other
-        && is_near(raw_us + other.offset_us, other.last_us)
-        && is_near(raw_us + other.offset_us, line.last_us)
-    {
-        return (
-            Line {
-                offset_us: other.offset_us,
-                next_ns: None,
-                ..line
-            },
-            false,
-        );
-    }
-    let offset_us = moment.anchor_us() - raw_us;
-    (
-        Line {
-            offset_us,
-            next_ns: None,
-            ..line
-        },
-        true,
-    )
-}
 
-/// The line of a track that is heard for the first time in this session.
-fn started(other: Option<Line>, raw_us: i64, moment: Moment) -> Option<(Line, bool)> {
-    let Some(other) = other else {
-        let offset_us = moment.anchor_us() - raw_us;
-        let is_discontinuity = moment.newest.is_some();
-        return Some((
-            Line {
-                offset_us,
-                last_us: 0,
-                next_ns: None,
-            },
-            is_discontinuity,
-        ));
-    };
-    let t_us = raw_us + other.offset_us;
-    if (-EARLY_US_MAX..0).contains(&t_us) {
-        return None;
+    /// The offset in use under which a stamp is no jump. The one anchored last comes first: so
+    /// the track that has not jumped yet follows the one that has, and both share one offset.
+    fn known_offset(&self, kind: Kind, raw_us: i64) -> Option<i64> {
+        let other = match kind {
+            Kind::Video => self.audio,
+            Kind::Audio => self.video,
+        };
+        let own = self.line(kind);
+        let newest_us = own.into_iter().chain(other).map(|l| l.last_us).max()?;
+        let lines = if self.anchored == Some(kind) {
+            [own, other]
+        } else {
+            [other, own]
+        };
+        let mut offsets = lines.into_iter().flatten().map(|line| line.offset_us);
+        offsets.find(|offset_us| {
+            let t_us = raw_us + offset_us;
+            (newest_us - LAG_US_MAX..=newest_us + GAP_US_MAX).contains(&t_us)
+                && own.is_none_or(|own| t_us >= own.last_us - BACK_US_MAX)
+        })
     }
-    if t_us >= 0 && is_near(t_us, other.last_us) {
-        return Some((
-            Line {
-                offset_us: other.offset_us,
-                last_us: 0,
-                next_ns: None,
-            },
-            false,
-        ));
-    }
-    let offset_us = moment.anchor_us() - raw_us;
-    Some((
-        Line {
-            offset_us,
-            last_us: 0,
-            next_ns: None,
-        },
-        true,
-    ))
-}
-
-fn is_near(t_us: i64, last_us: i64) -> bool {
-    (-BACK_US_MAX..=GAP_US_MAX).contains(&(t_us - last_us))
 }
 
 /// Rule 5: sound is placed at previous + samples/rate; its stamps only steer that line.
@@ -367,6 +336,120 @@ mod tests {
         assert_eq!(got[4].0 - got[3].0, 5_000);
         assert_eq!(got[5].0 - got[3].0, 33_000);
         assert!(got[3].0 > got[2].0);
+    }
+
+    /// Plays readings that arrive at given times; all T, and how many discontinuities there were.
+    fn play_at(readings: &[(Kind, i64, i64)]) -> (Vec<Option<i64>>, usize) {
+        let mut clock = SessionClock::default();
+        let mut newest: Option<MediaTime> = None;
+        let mut breaks = 0;
+        let place = |&(kind, ms, elapsed_ms): &(Kind, i64, i64)| {
+            let reading = Reading {
+                kind,
+                dts: SourceTime::from_millis(ms),
+                audio: None,
+            };
+            let moment = Moment {
+                elapsed_us: elapsed_ms * 1_000,
+                newest,
+                frame_us: FRAME_US,
+            };
+            let stamp = clock.stamp(reading, moment);
+            newest = newest.max(stamp.map(|s| s.t));
+            breaks += usize::from(stamp.is_some_and(|s| s.is_discontinuity));
+            stamp.map(|s| s.t.as_micros())
+        };
+        (readings.iter().map(place).collect(), breaks)
+    }
+
+    /// T lags the server's clock by 700 ms, so an anchor of its own would be seen.
+    #[test]
+    fn a_track_that_pauses_while_the_other_goes_on_keeps_the_common_offset() {
+        for pause_ms in [3_500, 5_000, 60_000] {
+            let mut list = vec![(V, 0, 0)];
+            list.extend((0..=pause_ms / 20).map(|n| (A, n * 20, n * 20 + 700)));
+            for n in 0..5 {
+                let ms = pause_ms + n * 33;
+                list.extend([(V, ms, ms + 700), (A, ms + 20, ms + 720)]);
+            }
+            let (got, breaks) = play_at(&list);
+            assert_eq!(breaks, 0, "pause of {pause_ms} ms");
+            for ((kind, ms, _), t) in list.iter().zip(got) {
+                assert_eq!(
+                    t,
+                    Some(ms * 1_000),
+                    "{kind:?} after a pause of {pause_ms} ms"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn one_frame_a_minute_beside_steady_sound_breaks_nothing() {
+        let mut list = Vec::new();
+        for n in 0..9_000_i64 {
+            if n % 3_000 == 0 {
+                list.push((V, n * 20, n * 20 + 300));
+            }
+            list.push((A, n * 20, n * 20 + 300));
+        }
+        let (got, breaks) = play_at(&list);
+        assert_eq!(breaks, 0);
+        assert_eq!(got.last(), Some(&Some(8_999 * 20_000)));
+    }
+
+    /// Both stop for ten seconds, whether time passes meanwhile or only the stamps jump.
+    #[test]
+    fn a_pause_of_both_tracks_breaks_the_timeline_once_whoever_comes_back_first() {
+        for passed_ms in [0, 10_000, 12_000] {
+            for (first, second) in [(V, A), (A, V)] {
+                let mut list = vec![(V, 0, 0), (A, 3, 3), (V, 33, 33), (A, 23, 33)];
+                let back = |kind, ms: i64| (kind, 10_000 + ms, passed_ms + ms);
+                list.extend([40, 73, 107, 140].map(|ms| back(first, ms)));
+                list.extend([back(second, 45), back(first, 173), back(second, 68)]);
+                let (got, breaks) = play_at(&list);
+                assert_eq!(breaks, 1, "{first:?} first, {passed_ms} ms passed");
+                let offsets: Vec<i64> = list[4..]
+                    .iter()
+                    .zip(&got[4..])
+                    .map(|((_, ms, _), t)| t.unwrap() - ms * 1_000)
+                    .collect();
+                assert!(offsets.iter().all(|o| *o == offsets[0]), "{offsets:?}");
+            }
+        }
+    }
+
+    /// The first picture is early or late against the sound: same offset, or dropped below zero.
+    #[test]
+    fn a_track_that_begins_away_from_the_other_still_shares_its_offset() {
+        for early_ms in [150, 200, 900, 9_000] {
+            let list = [(A, 20_000, 0), (V, 20_000 - early_ms, 10), (V, 20_040, 40)];
+            let (got, breaks) = play_at(&list);
+            assert_eq!((breaks, got), (0, vec![Some(0), None, Some(40_000)]));
+        }
+        for late_ms in [400, 600, 2_900, 9_000] {
+            let list = [(A, 0, 0), (A, 2_500, 10), (A, 5_000, 20), (A, 7_500, 30)];
+            let list = [&list[..], &[(A, 9_500, 40), (V, 9_500 - late_ms, 50)]].concat();
+            let (got, breaks) = play_at(&list);
+            assert_eq!((breaks, got[5]), (0, Some((9_500 - late_ms) * 1_000)));
+        }
+    }
+
+    /// One stamp an hour off, then the clock as before: the tracks agree again.
+    #[test]
+    fn a_single_absurd_stamp_does_not_part_the_tracks() {
+        let list = [
+            (V, 0, 0),
+            (A, 0, 0),
+            (V, 3_600_000, 33),
+            (A, 23, 34),
+            (V, 66, 66),
+            (A, 46, 66),
+            (V, 100, 100),
+        ];
+        let (got, breaks) = play_at(&list);
+        assert_eq!(breaks, 1);
+        assert_eq!(got[4..], [Some(66_000), Some(46_000), Some(100_000)]);
     }
 
     #[test]
