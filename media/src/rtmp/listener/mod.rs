@@ -227,7 +227,7 @@ impl Connection {
             Decision::Accept(publisher) => {
                 info!(broadcast.id = %publisher.broadcast().key(), "publisher accepted");
                 self.session.accept(now);
-                self.pass.accepted();
+                self.pass.accepted(now);
                 self.state = State::Live(publisher);
             }
             Decision::Reject(refusal) => {
