@@ -4,7 +4,7 @@
 //! table 7-1.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use h264_reader::nal::sps::SeqParameterSet;
+use h264_reader::nal::sps::{SeqParameterSet, TimingInfo};
 use h264_reader::nal::{Nal, RefNal};
 
 /// Parameter sets of one kind in a record.
@@ -105,9 +105,21 @@ impl Config {
         out.put_slice(&[1, self.profile, self.compatibility, self.level, 0xff]);
         put_sets(&mut out, 0xe0, &self.sps);
         put_sets(&mut out, 0, &self.pps);
-        if matches!(self.profile, 100 | 110 | 122 | 144) {
-            // Without them some players refuse High; ours is always 4:2:0 of 8 bits here.
-            out.put_slice(&[0xfd, 0xf8, 0xf8, 0]);
+        // Some players refuse High and the profiles above it without what follows.
+        if matches!(self.profile, 100 | 110 | 122 | 144 | 244)
+            && let Ok(facts) = self.facts()
+        {
+            let Depths {
+                chroma,
+                luma_bits,
+                chroma_bits,
+            } = facts.depths;
+            out.put_slice(&[
+                0xfc | chroma & 3,
+                0xf8 | luma_bits.saturating_sub(8) & 7,
+                0xf8 | chroma_bits.saturating_sub(8) & 7,
+                0,
+            ]);
         }
         out.freeze()
     }
@@ -156,6 +168,21 @@ pub struct SpsFacts {
     pub height: u32,
     /// The most frames that may be shown after one decoded later, if it says so.
     pub reorder_frames: Option<u8>,
+    /// Frames per second, rounded up, if it has a time unit that is the time of a frame.
+    pub frame_rate: Option<u32>,
+    /// How samples are coded.
+    pub depths: Depths,
+}
+
+/// How the samples of a picture are coded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depths {
+    /// `chroma_format_idc`: 0 grey, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    pub chroma: u8,
+    /// Bits of a luma sample.
+    pub luma_bits: u8,
+    /// Bits of a chroma sample.
+    pub chroma_bits: u8,
 }
 
 impl SpsFacts {
@@ -168,22 +195,51 @@ impl SpsFacts {
             return Err(BadH264::Sps);
         }
         let nal = RefNal::new(sps, &[], true);
-        let sps = SeqParameterSet::from_bits(nal.rbsp_bits()).map_err(|_unread| BadH264::Sps)?;
+        let sps = SeqParameterSet::from_bits(nal.rbsp_bits());
+        Self::of(&sps.map_err(|_unread| BadH264::Sps)?)
+    }
+
+    fn of(sps: &SeqParameterSet) -> Result<Self, BadH264> {
         let (width, height) = sps.pixel_dimensions().map_err(|_absurd| BadH264::Sps)?;
-        let restrictions = sps
-            .vui_parameters
-            .as_ref()
-            .and_then(|v| v.bitstream_restrictions.as_ref());
+        if width == 0 || height == 0 {
+            return Err(BadH264::Sps);
+        }
+        let vui = sps.vui_parameters.as_ref();
+        let restrictions = vui.and_then(|v| v.bitstream_restrictions.as_ref());
         let stated = restrictions.map(|r| r.max_num_reorder_frames);
         // Baseline cannot reorder, whether it says so or not.
         let stated = stated.or_else(|| (u8::from(sps.profile_idc) == 66).then_some(0));
         let reorder_frames = stated.map(|n| u8::try_from(n).unwrap_or(u8::MAX));
+        let timing = vui.and_then(|v| v.timing_info.as_ref());
+        let frame_rate = timing.and_then(frame_rate);
+        let colour = &sps.chroma_info;
+        let depths = Depths {
+            chroma: u8::try_from(colour.chroma_format.to_u32()).map_err(|_wide| BadH264::Sps)?,
+            luma_bits: 8 + colour.bit_depth_luma_minus8,
+            chroma_bits: 8 + colour.bit_depth_chroma_minus8,
+        };
+        if depths.chroma > 3 {
+            return Err(BadH264::Sps);
+        }
         Ok(Self {
             width,
             height,
             reorder_frames,
+            frame_rate,
+            depths,
         })
     }
+}
+
+/// Where frames may come at any time, a unit this short is the grain of the encoder's clock.
+const GRAINS_PER_S_MIN: u64 = 1_000;
+
+fn frame_rate(timing: &TimingInfo) -> Option<u32> {
+    // A tick is the time of a field.
+    let frame_units = Some(2 * u64::from(timing.num_units_in_tick)).filter(|units| *units > 0)?;
+    let rate = u64::from(timing.time_scale).div_ceil(frame_units);
+    let is_frame = timing.fixed_frame_rate_flag || rate < GRAINS_PER_S_MIN;
+    is_frame.then(|| u32::try_from(rate).unwrap_or(u32::MAX))
 }
 
 /// NAL units of an access unit with lengths of `length_bytes`.
@@ -297,6 +353,7 @@ pub fn put_nal(out: &mut BytesMut, nal: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use h264_reader::nal::sps::FrameCropping;
     use proptest::prelude::*;
 
     use super::*;
@@ -314,6 +371,92 @@ mod tests {
             (facts.width, facts.height, facts.reorder_frames),
             (640, 360, Some(2))
         );
+    }
+
+    /// What x264 writes of 64x64 at 30 frames a second, by profile: the set, and the last bytes of
+    /// the record.
+    #[test]
+    fn a_record_says_how_the_samples_of_its_pictures_are_coded() {
+        let (high, high10, high422, high444) = (
+            "6764000aacd94426c044000003000400000300f03c489658",
+            "676e000aa6cd94426c0440000003004000000f03c4896580",
+            "677a000ab6cd94426c0440000003004000000f03c4896580",
+            "67f4000a919b2884d80880000003008000001e078912cb",
+        );
+        let cases = [
+            (high, [0xfd, 0xf8, 0xf8, 0]),
+            (high10, [0xfd, 0xfa, 0xfa, 0]),
+            (high422, [0xfe, 0xfa, 0xfa, 0]),
+            (high444, [0xff, 0xf8, 0xf8, 0]),
+        ];
+        for (sps, tail) in cases {
+            let sps = Bytes::from(hex(sps));
+            let facts = SpsFacts::parse(&sps).unwrap();
+            assert_eq!((facts.width, facts.height), (64, 64));
+            assert_eq!(facts.frame_rate, Some(30));
+            let pps = Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
+            let record = Config::new(vec![sps], vec![pps]).unwrap().build();
+            assert!(record.ends_with(&tail), "{record:02x?}");
+        }
+        // Main has no such bytes.
+        let baseline = [0x67, 0x42, 0xc0, 0x1e, 0xda, 2, 0x80, 0xbf, 0xe5, 0x40];
+        let pps = Bytes::from_static(&[0x68, 0xce, 0x3c, 0x80]);
+        let config = Config::new(vec![Bytes::from(baseline.to_vec())], vec![pps]);
+        assert!(config.unwrap().build().ends_with(&[0x68, 0xce, 0x3c, 0x80]));
+    }
+
+    fn hex(digits: &str) -> Vec<u8> {
+        let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        (0..digits.len()).step_by(2).map(byte).collect()
+    }
+
+    /// Changes a set of x264 field by field.
+    fn changed(change: impl FnOnce(&mut SeqParameterSet)) -> Result<SpsFacts, BadH264> {
+        let nal = RefNal::new(SPS, &[], true);
+        let mut sps = SeqParameterSet::from_bits(nal.rbsp_bits()).unwrap();
+        change(&mut sps);
+        SpsFacts::of(&sps)
+    }
+
+    #[test]
+    fn a_time_unit_is_that_of_a_frame_unless_it_is_zero_or_the_grain_of_a_clock() {
+        let rate = |units: u32, scale: u32, is_fixed: bool| {
+            let facts = changed(|sps| {
+                let vui = sps.vui_parameters.as_mut().unwrap();
+                let timing = vui.timing_info.as_mut().unwrap();
+                timing.num_units_in_tick = units;
+                timing.time_scale = scale;
+                timing.fixed_frame_rate_flag = is_fixed;
+            });
+            facts.unwrap().frame_rate
+        };
+        assert_eq!(rate(1_001, 240_000, true), Some(120), "119.88");
+        assert_eq!(rate(1, 242, true), Some(121));
+        assert_eq!(rate(0, 60, true), None);
+        assert_eq!(rate(1, 480, false), Some(240));
+        assert_eq!(rate(1, 2_000, false), None, "milliseconds");
+        assert_eq!(rate(1, 180_000, false), None);
+        assert_eq!(rate(1, u32::MAX, true), Some(1 << 31));
+    }
+
+    #[test]
+    fn a_picture_cropped_to_nothing_is_a_bad_set() {
+        let crop = |width: u32, height: u32| {
+            let facts = changed(|sps| {
+                sps.frame_cropping = Some(FrameCropping {
+                    left_offset: 0,
+                    right_offset: width / 2,
+                    top_offset: 0,
+                    bottom_offset: height / 2,
+                });
+            });
+            facts.map(|facts| (facts.width, facts.height))
+        };
+        // 640x368 before it is cropped.
+        assert_eq!(crop(638, 366), Ok((2, 2)));
+        assert_eq!(crop(640, 0), Err(BadH264::Sps));
+        assert_eq!(crop(0, 368), Err(BadH264::Sps));
+        assert_eq!(crop(642, 0), Err(BadH264::Sps));
     }
 
     #[test]
