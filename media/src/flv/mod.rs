@@ -11,6 +11,8 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod track;
+
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -21,6 +23,8 @@ use crate::bitstream::h264::{self, NalKind};
 use crate::frame::{Codec, Kind, Sample, Shape, TrackInfo};
 use crate::time::{SourceTime, Unwrap32};
 
+use self::track::{Format, Track};
+
 /// Bad payloads within [`BAD_WINDOW`] that end the session.
 pub const BAD_MAX: usize = 50;
 /// See [`BAD_MAX`].
@@ -28,8 +32,10 @@ pub const BAD_WINDOW: Duration = Duration::from_secs(10);
 /// The largest picture taken.
 const WIDTH_MAX: u32 = 7_680;
 const HEIGHT_MAX: u32 = 4_320;
-/// New parameters at most this often; what comes in between is dropped.
-const CHANGE_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// The most pictures a second taken.
+const FRAME_RATE_MAX: u32 = 120;
+/// Bytes of an `AudioSpecificConfig`; real ones have 2 to 10.
+const SOUND_RECORD_BYTES_MAX: usize = 64;
 
 /// What one payload held; nothing for a viewer when both are `None`.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +72,9 @@ pub enum FlvError {
     /// A picture larger than 7680x4320.
     #[error("the picture is {0}x{1}; at most 7680x4320 is taken")]
     PictureTooLarge(u32, u32),
+    /// More than 120 pictures a second.
+    #[error("the picture has {0} frames a second; at most 120 are taken")]
+    FrameRate(u32),
     /// Parameters changed again within a second.
     #[error("the parameters change too often")]
     ParamChurn,
@@ -82,7 +91,7 @@ impl FlvError {
     pub const fn is_fatal(&self) -> bool {
         matches!(
             self,
-            Self::Codec(_) | Self::PictureTooLarge(..) | Self::Broken
+            Self::Codec(_) | Self::PictureTooLarge(..) | Self::FrameRate(_) | Self::Broken
         )
     }
 
@@ -92,6 +101,7 @@ impl FlvError {
             Self::Bitstream | Self::Broken => "bitstream",
             Self::Codec(_) => "codec",
             Self::PictureTooLarge(..) => "picture_too_large",
+            Self::FrameRate(_) => "frame_rate",
             Self::ParamChurn => "param_churn",
             Self::Early => "early",
         }
@@ -102,16 +112,9 @@ impl FlvError {
 #[derive(Debug, Default)]
 pub struct Demuxer {
     clock: Unwrap32,
-    video: Option<Video>,
-    audio: Option<aac::Config>,
+    video: Option<Track>,
+    audio: Option<Track>,
     bad: Vec<Instant>,
-}
-
-#[derive(Debug)]
-struct Video {
-    config: h264::Config,
-    has_key: bool,
-    changed: Instant,
 }
 
 impl Demuxer {
@@ -134,7 +137,7 @@ impl Demuxer {
         let dts = SourceTime::from_millis(self.clock.push(timestamp));
         let unit = match kind {
             Kind::Video => self.video(now, dts, payload),
-            Kind::Audio => self.audio(dts, payload),
+            Kind::Audio => self.audio(now, dts, payload),
         };
         if matches!(unit, Err(FlvError::Bitstream)) {
             self.bad
@@ -167,45 +170,9 @@ impl Demuxer {
     }
 
     fn video_header(&mut self, now: Instant, record: Bytes) -> Result<Units, FlvError> {
-        let config = h264::Config::parse(&record).map_err(|_bad| FlvError::Bitstream)?;
-        self.change_video(now, config).map(Units::track)
-    }
-
-    fn change_video(
-        &mut self,
-        now: Instant,
-        config: h264::Config,
-    ) -> Result<Option<TrackInfo>, FlvError> {
-        let is_same = |v: &Video| v.config.sps == config.sps && v.config.pps == config.pps;
-        if let Some(video) = &mut self.video {
-            if is_same(video) {
-                video.config.length_bytes = config.length_bytes;
-                return Ok(None);
-            }
-            if now.saturating_duration_since(video.changed) < CHANGE_INTERVAL_MIN {
-                return Err(FlvError::ParamChurn);
-            }
-        }
-        let facts = config.facts().map_err(|_bad| FlvError::Bitstream)?;
-        if facts.width > WIDTH_MAX || facts.height > HEIGHT_MAX {
-            return Err(FlvError::PictureTooLarge(facts.width, facts.height));
-        }
-        let info = TrackInfo {
-            codec: Codec::H264,
-            generation: 0,
-            shape: Shape::Video {
-                width: facts.width,
-                height: facts.height,
-            },
-            config: config.build(),
-            reorder_frames: facts.reorder_frames,
-        };
-        self.video = Some(Video {
-            config,
-            has_key: false,
-            changed: now,
-        });
-        Ok(Some(info))
+        let config = h264::Config::parse(&record).map_err(|_bad| FlvError::Bitstream);
+        let format = config.and_then(picture_format);
+        Track::offer(&mut self.video, now, format).map(Units::track)
     }
 
     fn picture(
@@ -215,18 +182,17 @@ impl Demuxer {
         composition_ms: i32,
         payload: Bytes,
     ) -> Result<Units, FlvError> {
-        let video = self.video.as_ref().ok_or(FlvError::Early)?;
-        let unit = AccessUnit::read(&payload, video.config.length_bytes)?;
+        let track = self.video.as_ref().ok_or(FlvError::Early)?;
+        let unit = AccessUnit::read(&payload, track.length_bytes())?;
         if !unit.has_picture {
             return Ok(Units::NONE);
         }
-        if !video.has_key && !unit.is_key {
-            return Err(FlvError::Early);
-        }
-        let track = self.sets_in_band(now, &unit)?;
-        if let Some(video) = &mut self.video {
-            video.has_key = true;
-        }
+        let in_band = match unit.sets_in_band() {
+            Some(format) => Track::offer(&mut self.video, now, format)?,
+            None => None,
+        };
+        let track = self.video.as_mut().ok_or(FlvError::Early)?;
+        let waited = track.pass(now, unit.is_key)?;
         let composition_ms = u64::try_from(composition_ms).unwrap_or(0);
         let sample = Sample {
             kind: Kind::Video,
@@ -238,36 +204,17 @@ impl Demuxer {
             payload: unit.canonical(payload),
         };
         Ok(Units {
-            track,
+            track: in_band.or(waited),
             sample: Some(sample),
         })
     }
 
-    /// Parameter sets that came with a keyframe instead of a sequence header.
-    fn sets_in_band(
+    fn audio(
         &mut self,
         now: Instant,
-        unit: &AccessUnit,
-    ) -> Result<Option<TrackInfo>, FlvError> {
-        let Some(video) = &self.video else {
-            return Ok(None);
-        };
-        if !unit.is_key || unit.sps.is_empty() || unit.pps.is_empty() {
-            return Ok(None);
-        }
-        let config = h264::Config::new(unit.sps.clone(), unit.pps.clone());
-        let config = config.map_err(|_bad| FlvError::Bitstream)?;
-        let length_bytes = video.config.length_bytes;
-        self.change_video(
-            now,
-            h264::Config {
-                length_bytes,
-                ..config
-            },
-        )
-    }
-
-    fn audio(&mut self, dts: SourceTime, mut payload: Bytes) -> Result<Units, FlvError> {
+        dts: SourceTime,
+        mut payload: Bytes,
+    ) -> Result<Units, FlvError> {
         let head = take_u8(&mut payload)?;
         let is_header = match head >> 4 {
             10 => match take_u8(&mut payload)? {
@@ -283,14 +230,14 @@ impl Demuxer {
             other => return Err(FlvError::Codec(classic_sound(other))),
         };
         if is_header {
-            return self.sound_header(payload);
+            let format = sound_format(payload);
+            return Track::offer(&mut self.audio, now, format).map(Units::track);
         }
-        if self.audio.is_none() {
-            return Err(FlvError::Early);
-        }
+        let track = self.audio.as_mut().ok_or(FlvError::Early)?;
         if payload.is_empty() {
             return Err(FlvError::Bitstream);
         }
+        let track = track.pass(now, true)?;
         let sample = Sample {
             kind: Kind::Audio,
             dts,
@@ -301,31 +248,59 @@ impl Demuxer {
             payload,
         };
         Ok(Units {
-            track: None,
+            track,
             sample: Some(sample),
         })
     }
+}
 
-    fn sound_header(&mut self, record: Bytes) -> Result<Units, FlvError> {
-        let config = aac::Config::parse(&record).map_err(|bad| match bad {
-            aac::BadAac::Config => FlvError::Bitstream,
-            aac::BadAac::ObjectType(_) => FlvError::Codec("this form of AAC"),
-        })?;
-        if !(8_000..=96_000).contains(&config.rate) {
-            return Err(FlvError::Codec("sound below 8 kHz or above 96 kHz"));
-        }
-        self.audio = Some(config);
-        Ok(Units::track(Some(TrackInfo {
-            codec: Codec::Aac,
-            generation: 0,
-            shape: Shape::Audio {
-                rate: config.rate,
-                channels: config.channels,
-            },
-            config: record,
-            reorder_frames: None,
-        })))
+fn picture_format(config: h264::Config) -> Result<Format, FlvError> {
+    let facts = config.facts().map_err(|_bad| FlvError::Bitstream)?;
+    if facts.width > WIDTH_MAX || facts.height > HEIGHT_MAX {
+        return Err(FlvError::PictureTooLarge(facts.width, facts.height));
     }
+    if let Some(rate) = facts.frame_rate.filter(|rate| *rate > FRAME_RATE_MAX) {
+        return Err(FlvError::FrameRate(rate));
+    }
+    let info = TrackInfo {
+        codec: Codec::H264,
+        generation: 0,
+        shape: Shape::Video {
+            width: facts.width,
+            height: facts.height,
+        },
+        config: config.build(),
+        reorder_frames: facts.reorder_frames,
+    };
+    let length_bytes = config.length_bytes;
+    Ok(Format { info, length_bytes })
+}
+
+fn sound_format(record: Bytes) -> Result<Format, FlvError> {
+    if record.len() > SOUND_RECORD_BYTES_MAX {
+        return Err(FlvError::Bitstream);
+    }
+    let config = aac::Config::parse(&record).map_err(|bad| match bad {
+        aac::BadAac::Config => FlvError::Bitstream,
+        aac::BadAac::ObjectType(_) => FlvError::Codec("this form of AAC"),
+    })?;
+    if !(8_000..=96_000).contains(&config.rate) {
+        return Err(FlvError::Codec("sound below 8 kHz or above 96 kHz"));
+    }
+    let info = TrackInfo {
+        codec: Codec::Aac,
+        generation: 0,
+        shape: Shape::Audio {
+            rate: config.rate,
+            channels: config.channels,
+        },
+        config: record,
+        reorder_frames: None,
+    };
+    Ok(Format {
+        info,
+        length_bytes: 0,
+    })
 }
 
 enum Packet {
@@ -463,6 +438,22 @@ impl AccessUnit {
             unit.is_canonical &= stays(header);
         }
         Ok(unit)
+    }
+
+    /// Parameter sets that came with a keyframe instead of a sequence header.
+    fn sets_in_band(&self) -> Option<Result<Format, FlvError>> {
+        if !self.is_key || self.sps.is_empty() || self.pps.is_empty() {
+            return None;
+        }
+        let config = h264::Config::new(self.sps.clone(), self.pps.clone());
+        let config = config.map_err(|_bad| FlvError::Bitstream);
+        let length_bytes = self.length_bytes;
+        Some(config.and_then(|config| {
+            picture_format(h264::Config {
+                length_bytes,
+                ..config
+            })
+        }))
     }
 
     fn canonical(&self, payload: Bytes) -> Bytes {

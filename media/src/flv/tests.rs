@@ -9,6 +9,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
+use super::track::CHANGE_INTERVAL_MIN;
 use super::*;
 
 /// A 640x360 baseline stream.
@@ -209,6 +210,13 @@ fn nothing_leaves_before_its_parameters_and_no_picture_before_a_keyframe() {
     assert!(feed.video(0, frame(&[INTER])).unwrap().sample.is_some());
 }
 
+/// The record of [`AVCC`] with another picture parameter set, which begins `68 84`.
+fn other_record() -> Vec<u8> {
+    let mut other = AVCC.to_vec();
+    other[24] = 0x84;
+    other
+}
+
 /// A new set of parameters begins a new sequence, which again begins at a keyframe.
 #[test]
 fn changed_parameters_are_taken_once_a_second_and_the_same_ones_change_nothing() {
@@ -217,15 +225,8 @@ fn changed_parameters_are_taken_once_a_second_and_the_same_ones_change_nothing()
     assert!(feed.video(0, avc(0, [0; 3], AVCC)).unwrap().track.is_none());
     assert!(feed.video(0, frame(&[INTER])).unwrap().sample.is_some());
 
-    let mut other = AVCC.to_vec();
-    other[24] = 0x84;
-    let header = avc(0, [0; 3], &other);
-    let churn = feed.video(0, header.clone()).unwrap_err();
-    assert_eq!(
-        (churn.clone(), churn.is_fatal()),
-        (FlvError::ParamChurn, false)
-    );
     feed.now += CHANGE_INTERVAL_MIN;
+    let header = avc(0, [0; 3], &other_record());
     assert!(feed.video(0, header).unwrap().track.is_some());
     assert_eq!(feed.video(0, frame(&[INTER])).unwrap_err(), FlvError::Early);
 
@@ -238,6 +239,114 @@ fn changed_parameters_are_taken_once_a_second_and_the_same_ones_change_nothing()
         "sets came with the keyframe"
     );
     assert_eq!(units.sample.unwrap().payload, nals(&[IDR]));
+}
+
+/// What was coded with parameters that are not in force yet is never published under the old ones.
+#[test]
+fn parameters_that_come_too_soon_hold_back_their_pictures_and_follow_after_a_second() {
+    let (sps, pps) = (&AVCC[8..18], &other_record()[21..]);
+    let in_band = frame(&[sps, pps, IDR]);
+    for change in [avc(0, [0; 3], &other_record()), in_band] {
+        let mut feed = Feed::ready();
+        feed.video(0, frame(&[IDR])).unwrap();
+        let churn = feed.video(0, change).unwrap_err();
+        assert_eq!((churn.reason(), churn.is_fatal()), ("param_churn", false));
+        for body in [frame(&[INTER]), frame(&[IDR]), frame(&[INTER])] {
+            assert_eq!(feed.video(0, body).unwrap_err(), FlvError::ParamChurn);
+        }
+        feed.now += CHANGE_INTERVAL_MIN;
+        assert_eq!(feed.video(0, frame(&[INTER])).unwrap_err(), FlvError::Early);
+        let units = feed.video(0, frame(&[IDR])).unwrap();
+        assert_eq!(units.track.unwrap().config, other_record());
+        assert!(units.sample.unwrap().is_key);
+        let units = feed.video(0, frame(&[INTER])).unwrap();
+        assert!(units.track.is_none() && units.sample.is_some());
+    }
+}
+
+#[test]
+fn the_newest_of_many_parameters_is_taken_and_a_return_to_the_old_ones_is_no_change() {
+    let record = |byte: u8| {
+        let mut record = AVCC.to_vec();
+        record[24] = byte;
+        avc(0, [0; 3], &record)
+    };
+    let mut feed = Feed::ready();
+    for byte in [0x84, 0x88, 0x8c] {
+        feed.video(0, record(byte)).unwrap_err();
+    }
+    feed.now += CHANGE_INTERVAL_MIN;
+    let track = feed.video(0, frame(&[IDR])).unwrap().track.unwrap();
+    assert_eq!(track.config[24], 0x8c);
+
+    feed.video(0, record(0x84)).unwrap_err();
+    let back = feed.video(0, record(0x8c)).unwrap();
+    assert!(back.track.is_none());
+    assert_eq!(feed.video(0, frame(&[INTER])).unwrap_err(), FlvError::Early);
+    let units = feed.video(0, frame(&[IDR])).unwrap();
+    assert!(units.track.is_none() && units.sample.is_some());
+}
+
+#[test]
+fn pictures_after_parameters_that_cannot_be_read_wait_for_some_that_can() {
+    let mut feed = Feed::ready();
+    feed.video(0, frame(&[IDR])).unwrap();
+    let error = feed.video(0, avc(0, [0; 3], &AVCC[..9])).unwrap_err();
+    assert_eq!(error, FlvError::Bitstream);
+    for body in [frame(&[INTER]), frame(&[IDR])] {
+        assert_eq!(feed.video(0, body).unwrap_err(), FlvError::Early);
+    }
+    feed.video(0, avc(0, [0; 3], AVCC)).unwrap();
+    assert!(feed.video(0, frame(&[IDR])).unwrap().sample.is_some());
+}
+
+#[test]
+fn sound_parameters_change_once_a_second_and_their_records_are_bounded() {
+    let header = |record: &[u8]| Bytes::from([&[0xaf, 0][..], record].concat());
+    let mono: &[u8] = &[0x12, 0x08];
+    let mut feed = Feed::ready();
+    assert!(feed.audio(0, header(ASC)).unwrap().track.is_none());
+    for record in [mono, &[0x11, 0x90], mono] {
+        let error = feed.audio(0, header(record)).unwrap_err();
+        assert_eq!(error, FlvError::ParamChurn);
+    }
+    assert_eq!(
+        feed.audio(0, sound(&[1])).unwrap_err(),
+        FlvError::ParamChurn
+    );
+    feed.now += CHANGE_INTERVAL_MIN;
+    let units = feed.audio(0, sound(&[1])).unwrap();
+    assert_eq!(units.track.unwrap().config, mono);
+    assert!(units.sample.is_some());
+
+    let long = |bytes: usize| [ASC, &vec![0; bytes - ASC.len()]].concat();
+    let mut feed = Feed::new();
+    assert!(feed.audio(0, header(&long(64))).is_ok());
+    let mut feed = Feed::new();
+    let error = feed.audio(0, header(&long(65))).unwrap_err();
+    assert_eq!(error, FlvError::Bitstream);
+}
+
+/// x264 of 64x64 at 120 and at 240 frames a second.
+#[test]
+fn more_than_120_pictures_a_second_are_refused_at_the_header() {
+    let set = |level: u8, rate: &[u8]| {
+        let head = [
+            0x67, 0x64, 0, level, 0xac, 0xd9, 0x44, 0x26, 0xc0, 0x44, 0, 0, 3, 0,
+        ];
+        [&head[..], rate].concat()
+    };
+    let at_120 = set(11, &[4, 0, 0, 3, 3, 0xc0, 0x3c, 0x50, 0xa6, 0x58]);
+    let at_240 = set(12, &[4, 0, 0, 7, 0x80, 0x3c, 0x50, 0xa6, 0x58]);
+    let header = |sps: Vec<u8>| {
+        let pps = Bytes::from_static(&[0x68, 0xeb, 0xe3, 0xcb, 0x22, 0xc0]);
+        let config = h264::Config::new(vec![sps.into()], vec![pps]).unwrap();
+        avc(0, [0; 3], &config.build())
+    };
+    assert!(Feed::new().video(0, header(at_120)).is_ok());
+    let error = Feed::new().video(0, header(at_240)).unwrap_err();
+    assert_eq!(error, FlvError::FrameRate(240));
+    assert!(error.is_fatal());
 }
 
 #[test]
