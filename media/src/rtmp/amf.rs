@@ -1,6 +1,8 @@
 //! AMF0 values, read within bounds and written (Adobe AMF0 specification).
 //!
-//! Everything a publisher sends as AMF passes here before anything else parses it.
+//! Everything a publisher sends as AMF passes here before anything else parses it. A broken bound
+//! is an error; what a text says is not: encoders send titles in the code page of their machine,
+//! and [`read_lossy`] reads them.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -65,20 +67,46 @@ impl Value {
 ///
 /// # Errors
 /// [`BadAmf`] when a bound is broken or the bytes end early.
-pub fn read(mut bytes: Bytes) -> Result<Vec<Value>, BadAmf> {
-    let mut reader = Reader { left: VALUES_MAX };
-    let mut values = Vec::new();
-    while bytes.has_remaining() {
-        values.push(reader.value(&mut bytes, 0)?);
-    }
-    Ok(values)
+pub fn read(bytes: Bytes) -> Result<Vec<Value>, BadAmf> {
+    Reader::new(Texts::Utf8).all(bytes)
+}
+
+/// Reads all values of a message; what is not UTF-8 in a text becomes U+FFFD.
+///
+/// # Errors
+/// [`BadAmf`] when a bound is broken or the bytes end early.
+pub fn read_lossy(bytes: Bytes) -> Result<Vec<Value>, BadAmf> {
+    Reader::new(Texts::Lossy).all(bytes)
+}
+
+/// What a text that is not UTF-8 is.
+#[derive(Clone, Copy)]
+enum Texts {
+    Utf8,
+    Lossy,
 }
 
 struct Reader {
     left: usize,
+    texts: Texts,
 }
 
 impl Reader {
+    const fn new(texts: Texts) -> Self {
+        Self {
+            left: VALUES_MAX,
+            texts,
+        }
+    }
+
+    fn all(mut self, mut bytes: Bytes) -> Result<Vec<Value>, BadAmf> {
+        let mut values = Vec::new();
+        while bytes.has_remaining() {
+            values.push(self.value(&mut bytes, 0)?);
+        }
+        Ok(values)
+    }
+
     fn value(&mut self, bytes: &mut Bytes, depth: usize) -> Result<Value, BadAmf> {
         self.left = self.left.checked_sub(1).ok_or(BadAmf)?;
         if depth > NESTING_MAX {
@@ -89,7 +117,7 @@ impl Reader {
             1 => Ok(Value::Boolean(short(bytes.try_get_u8())? != 0)),
             2 => {
                 let length = usize::from(short(bytes.try_get_u16())?);
-                text(bytes, length).map(Value::Text)
+                self.text(bytes, length).map(Value::Text)
             }
             3 => self.object(bytes, depth),
             5 | 6 => Ok(Value::Null),
@@ -108,12 +136,12 @@ impl Reader {
             12 | 15 => {
                 let length =
                     usize::try_from(short(bytes.try_get_u32())?).map_err(|_wide| BadAmf)?;
-                text(bytes, length).map(|_unused| Value::Null)
+                skip(bytes, length).map(|_unused| Value::Null)
             }
             13 => Ok(Value::Null),
             16 => {
                 let length = usize::from(short(bytes.try_get_u16())?);
-                text(bytes, length)?;
+                skip(bytes, length)?;
                 self.object(bytes, depth).map(|_typed| Value::Null)
             }
             _ => Err(BadAmf),
@@ -128,7 +156,7 @@ impl Reader {
                 bytes.advance(1);
                 return Ok(Value::Object(properties));
             }
-            let name = text(bytes, length)?;
+            let name = self.text(bytes, length)?;
             properties.push((name, self.value(bytes, depth + 1)?));
         }
     }
@@ -144,20 +172,28 @@ impl Reader {
         }
         Ok(Value::List(values))
     }
+
+    fn text(&self, bytes: &mut Bytes, length: usize) -> Result<String, BadAmf> {
+        let text = skip(bytes, length)?;
+        match self.texts {
+            Texts::Utf8 => std::str::from_utf8(&text)
+                .map(str::to_owned)
+                .map_err(|_invalid| BadAmf),
+            Texts::Lossy => Ok(String::from_utf8_lossy(&text).into_owned()),
+        }
+    }
 }
 
 fn short<T>(read: Result<T, bytes::TryGetError>) -> Result<T, BadAmf> {
     read.map_err(|_short| BadAmf)
 }
 
-fn text(bytes: &mut Bytes, length: usize) -> Result<String, BadAmf> {
+/// The bytes of a text.
+fn skip(bytes: &mut Bytes, length: usize) -> Result<Bytes, BadAmf> {
     if length > STRING_BYTES_MAX || bytes.remaining() < length {
         return Err(BadAmf);
     }
-    let text = bytes.split_to(length);
-    std::str::from_utf8(&text)
-        .map(str::to_owned)
-        .map_err(|_invalid| BadAmf)
+    Ok(bytes.split_to(length))
 }
 
 /// Writes values one after another.
@@ -199,7 +235,8 @@ fn put(out: &mut BytesMut, value: &Value) {
     }
 }
 
-/// Texts here are ours or were read within [`STRING_BYTES_MAX`], so the length fits.
+/// Texts here are ours or were read within [`STRING_BYTES_MAX`], at most three times as long when
+/// every byte became U+FFFD, so the length fits.
 fn put_text(out: &mut BytesMut, text: &str) {
     out.put_u16(u16::try_from(text.len()).unwrap_or(u16::MAX));
     out.put_slice(text.as_bytes());
@@ -245,9 +282,23 @@ mod tests {
         let many = vec![5; VALUES_MAX + 1];
         let past_the_end = vec![2, 0, 9, b'a'];
         let not_utf8 = vec![2, 0, 1, 0xff];
-        for bad in [nested, endless, many, past_the_end, not_utf8] {
-            assert_eq!(read(Bytes::from(bad)), Err(BadAmf));
+        for bad in [nested, endless, many, past_the_end] {
+            assert_eq!(read(Bytes::from(bad.clone())), Err(BadAmf));
+            assert_eq!(read_lossy(Bytes::from(bad)), Err(BadAmf));
         }
+        assert_eq!(read(Bytes::from(not_utf8)), Err(BadAmf));
+    }
+
+    /// A title in Latin-1, as a property's text and as its name.
+    #[test]
+    fn texts_that_are_not_utf8_are_read_with_a_mark_in_their_place() {
+        let bytes = [
+            &[3, 0, 3, b'c', 0xe9, b'x', 2, 0, 2, 0xfc, b'b', 0, 0, 9][..],
+            &[5],
+        ];
+        let object = Value::Object(vec![("c\u{fffd}x".into(), Value::text("\u{fffd}b"))]);
+        let read = read_lossy(Bytes::from(bytes.concat()));
+        assert_eq!(read, Ok(vec![object, Value::Null]));
     }
 
     #[test]

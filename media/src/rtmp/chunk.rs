@@ -18,12 +18,17 @@ const CHUNK_BYTES_DEFAULT: usize = 128;
 /// Smaller and larger ones are refused.
 const CHUNK_BYTES_MIN: u32 = 128;
 const CHUNK_BYTES_MAX: u32 = 16_777_215;
-/// Chunk streams of one connection.
-const STREAMS_MAX: usize = 64;
+/// Chunk streams of one connection whose last header is remembered.
+const STREAMS_MAX: usize = 1_024;
+/// Unfinished messages of one connection: they are on as many chunk streams.
+const UNFINISHED_MAX: usize = 64;
 /// Bytes of all unfinished messages of one connection.
 const UNFINISHED_BYTES_MAX: usize = 10 << 20;
 /// Room made for a message before its bytes come.
 const RESERVE_BYTES_MAX: usize = 64 << 10;
+/// The longest time of a type 0 chunk that a type 3 chunk after it takes as its step; a longer one
+/// would be a jump of the timeline (see [`ChunkStream::apply`]).
+const STEP_MS_MAX: u32 = 3_000;
 /// A 24-bit time of this value says that a 32-bit one follows.
 const TIME_EXTENDED: u32 = 0x00ff_ffff;
 
@@ -73,7 +78,7 @@ pub struct Message {
 /// Why the chunks of a connection cannot be read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
-    /// A message over its limit, or too much unfinished.
+    /// A message over its limit, or too many or too large ones unfinished.
     #[error("a message is larger than allowed")]
     MessageTooLarge,
     /// A chunk that needs an earlier one which never came, or too many chunk streams.
@@ -147,6 +152,7 @@ pub struct ChunkReader {
     streams: HashMap<u32, ChunkStream>,
     chunk_bytes: usize,
     unfinished: usize,
+    unfinished_bytes: usize,
     limits: MessageLimits,
     /// The chunk whose payload is being read: its chunk stream and the bytes left of it.
     open: Option<(u32, usize)>,
@@ -160,6 +166,7 @@ impl ChunkReader {
             streams: HashMap::new(),
             chunk_bytes: CHUNK_BYTES_DEFAULT,
             unfinished: 0,
+            unfinished_bytes: 0,
             limits,
             open: None,
         }
@@ -216,7 +223,8 @@ impl ChunkReader {
             return None;
         }
         let payload = stream.message.take()?.freeze();
-        self.unfinished -= stream.length;
+        self.unfinished -= 1;
+        self.unfinished_bytes -= stream.length;
         Some(Message {
             type_id: stream.type_id,
             stream_id: stream.stream_id,
@@ -260,7 +268,8 @@ impl ChunkReader {
         if header.is_continuing && header.format != 3 {
             // A new message begins although the last is unfinished: the last is given up.
             stream.message = None;
-            self.unfinished -= stream.length;
+            self.unfinished -= 1;
+            self.unfinished_bytes -= stream.length;
         }
         let starts = !(header.is_continuing && header.format == 3);
         if starts {
@@ -268,10 +277,12 @@ impl ChunkReader {
             if stream.length > limits.of(stream.type_id) {
                 return Err(ChunkError::MessageTooLarge);
             }
-            if self.unfinished + stream.length > UNFINISHED_BYTES_MAX {
+            let bytes = self.unfinished_bytes + stream.length;
+            if self.unfinished >= UNFINISHED_MAX || bytes > UNFINISHED_BYTES_MAX {
                 return Err(ChunkError::MessageTooLarge);
             }
-            self.unfinished += stream.length;
+            self.unfinished += 1;
+            self.unfinished_bytes = bytes;
             stream.message = Some(BytesMut::with_capacity(
                 stream.length.min(RESERVE_BYTES_MAX),
             ));
@@ -301,7 +312,8 @@ impl ChunkReader {
                 if let Some(stream) = self.streams.get_mut(&id)
                     && stream.message.take().is_some()
                 {
-                    self.unfinished -= stream.length;
+                    self.unfinished -= 1;
+                    self.unfinished_bytes -= stream.length;
                 }
                 Ok(true)
             }
@@ -348,6 +360,16 @@ impl Header {
 }
 
 impl ChunkStream {
+    /// Takes over what a header says of the message it begins.
+    ///
+    /// What a type 3 chunk means that begins a message right after a type 0 one is the one place
+    /// where the field disagrees. RTMP 1.0 5.3.1.2.4 says that its step is the time of the type 0
+    /// chunk. The writers of ffmpeg (`rtmppkt.c`) and GStreamer (`rtmpchunkstream.c`) rely on it:
+    /// a second sound message of the same size, as far from the first as that was from zero, is
+    /// such a chunk. librtmp, and with it OBS, writes type 3 only for the same time again, after a
+    /// type 0 chunk of time zero. SRS reads it as the specification says, nginx-rtmp as no step.
+    /// So the step is the time of the type 0 chunk as long as it can be one: a client that repeats
+    /// a later time means the same time, since nobody skips as long as the stream has run.
     fn apply(&mut self, header: &Header) {
         if header.format <= 1 {
             self.length = header.length;
@@ -362,8 +384,8 @@ impl ChunkStream {
         match header.format {
             0 => {
                 self.timestamp = header.time;
-                // Encoders that follow with a type 3 chunk mean the same time again.
-                self.delta = 0;
+                let is_step = header.time <= STEP_MS_MAX;
+                self.delta = if is_step { header.time } else { 0 };
             }
             1 | 2 => {
                 self.delta = header.time;

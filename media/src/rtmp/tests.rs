@@ -165,14 +165,28 @@ fn chunks_that_lie_are_refused_by_name() {
         b.extend(size.to_be_bytes());
         b
     };
-    let many: Vec<u8> = (0..70_u16)
-        .flat_map(|n| {
-            let mut b = vec![0, u8::try_from(n).unwrap()];
-            b.extend([0, 0, 0, 0, 1, 0, kind::AUDIO, 1, 0, 0, 0]);
-            b.extend([0; 128]);
-            b
-        })
-        .collect();
+    // A message of 256 bytes each of which 128 come, and whole messages of none.
+    let begun = |n: u16| {
+        let mut b = vec![1];
+        b.extend(n.to_le_bytes());
+        b.extend([0, 0, 0, 0, 1, 0, kind::AUDIO, 1, 0, 0, 0]);
+        b.extend([0; 128]);
+        b
+    };
+    let whole = |n: u16| {
+        let mut b = vec![1];
+        b.extend(n.to_le_bytes());
+        b.extend([0, 0, 0, 0, 0, 0, kind::AUDIO, 1, 0, 0, 0]);
+        b
+    };
+    let unfinished: Vec<u8> = (0..65).flat_map(begun).collect();
+    let many: Vec<u8> = (0..1_025).flat_map(whole).collect();
+    assert!(
+        read_all(&[&unfinished[..64 * (3 + 11 + 128)]])
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(read_all(&[&many[..1_024 * (3 + 11)]]).unwrap().len(), 1_024);
     let cases = [
         (set_size(0), ChunkError::ChunkSize),
         (set_size(127), ChunkError::ChunkSize),
@@ -183,10 +197,33 @@ fn chunks_that_lie_are_refused_by_name() {
             vec![5, 0, 0, 0, 0xff, 0xff, 0xff, kind::VIDEO, 1, 0, 0, 0],
             ChunkError::MessageTooLarge,
         ),
+        (unfinished, ChunkError::MessageTooLarge),
         (many, ChunkError::ChunkOrder),
     ];
     for (bytes, expected) in cases {
         assert_eq!(read_all(&[&bytes]), Err(expected));
+    }
+}
+
+/// Sound at 23 ms, then type 3 chunks: what ffmpeg and GStreamer write for sound of one size. A
+/// time that is no step means itself again, as librtmp has it.
+#[test]
+fn a_type_3_chunk_after_a_type_0_one_takes_its_time_as_the_step_while_that_can_be_one() {
+    let cases = [
+        (0, [0, 0, 0]),
+        (23, [23, 46, 69]),
+        (3_000, [3_000, 6_000, 9_000]),
+        (3_001, [3_001, 3_001, 3_001]),
+        (0x00f0_0000, [0x00f0_0000; 3]),
+    ];
+    for (time, expected) in cases {
+        let mut bytes = BytesMut::new();
+        bytes.put_u8(4);
+        bytes.put_uint(time, 3);
+        bytes.put_slice(&[0, 0, 1, kind::AUDIO, 1, 0, 0, 0, 9, 0xc4, 9, 0xc4, 9]);
+        let list = read_all(&[&bytes]).unwrap();
+        let times: Vec<u32> = list.iter().map(|m| m.timestamp).collect();
+        assert_eq!(times, expected);
     }
 }
 
