@@ -7,6 +7,7 @@
 //!
 //! Not here: who may publish ([`crate::request`]), what the payloads mean ([`crate::flv`]).
 
+mod aggregate;
 pub mod amf;
 pub mod chunk;
 pub mod client;
@@ -14,6 +15,7 @@ mod close;
 mod gate;
 mod inner;
 pub mod listener;
+mod outbox;
 pub mod session;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,10 @@
 //! Invariants
 //! - `rml_rtmp` never sees a byte of the network that was not checked: it mixes interleaved
 //!   chunks, overflows the stack on nested values and panics on short commands.
-//! - A refusal is an `onStatus` of level `error`, the last message before the close.
+//! - A refusal is an `onStatus` of level `error`, the last message before the close; nothing is said
+//!   and nothing happens after that.
+//! - Events are made one at a time, as the driver takes them: what a peer sends in one piece never
+//!   becomes a queue. While the server decides, what came behind the question waits.
 //!
 //! Not here: sockets and clocks (`now` is an argument), what media payloads mean.
 
@@ -17,20 +20,24 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
 use tokio::time::Instant;
 
+use super::aggregate::Aggregate;
 use super::amf::{self, Value};
-use super::chunk::{ChunkError, ChunkReader, ChunkWriter, Message, MessageLimits, kind};
+use super::chunk::{ChunkReader, Message, MessageLimits, kind};
 pub use super::close::CloseReason;
-use super::inner::{CHUNK_BYTES, COMMAND_ID, Inner, Outcome, WINDOW_BYTES};
+use super::inner::{CHUNK_BYTES, Inner, Outcome, WINDOW_BYTES};
+use super::outbox::{Outbox, status_info};
 use crate::request::{Refusal, RefusalCode};
 
 /// Message streams of one connection.
 const STREAMS_MAX: u32 = 8;
-/// Bytes of a stream key.
+/// Bytes of a stream key, and of an address sent in `connect`.
 const KEY_BYTES_MAX: usize = 512;
+/// Bytes of the application's name, which may hold the key.
+const APP_BYTES_MAX: usize = 1_024;
 /// Media before publishing is accepted is ignored up to this.
 const EARLY_BYTES_MAX: usize = 4 << 20;
 
@@ -39,10 +46,6 @@ const CONNECT: Duration = Duration::from_secs(5);
 const PUBLISH: Duration = Duration::from_secs(10);
 const FIRST_MEDIA: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(15);
-
-/// Chunk streams of what we send: protocol control, and the answers on a message stream.
-const CONTROL_ID: u8 = 2;
-const STATUS_ID: u8 = 5;
 
 /// What the driver must act on.
 #[derive(Debug)]
@@ -90,17 +93,19 @@ pub struct Session {
     handshake: Handshake,
     inner: Option<Inner>,
     reader: ChunkReader,
-    writer: ChunkWriter,
-    out: BytesMut,
+    /// The aggregate whose tags come before the reader's next message.
+    aggregate: Option<Aggregate>,
+    outbox: Outbox,
+    /// At most one of a message and one of its end.
     events: VecDeque<SessionEvent>,
+    /// When the newest bytes came.
+    now: Instant,
     deadline: Option<Instant>,
     app: String,
     tc_url: String,
     /// True when the client asked for enhanced RTMP in `connect`.
     is_enhanced: bool,
     streams: u32,
-    received: u64,
-    acknowledged: u64,
     early_bytes: usize,
     ignored: u32,
 }
@@ -121,45 +126,58 @@ impl Session {
             handshake: Handshake::new(PeerType::Server),
             inner: None,
             reader: ChunkReader::new(MessageLimits::DIALOGUE),
-            writer: ChunkWriter::default(),
-            out: BytesMut::new(),
+            aggregate: None,
+            outbox: Outbox::default(),
             events: VecDeque::new(),
+            now,
             deadline: Some(now + HANDSHAKE),
             app: String::new(),
             tc_url: String::new(),
             is_enhanced: false,
             streams: 0,
-            received: 0,
-            acknowledged: 0,
             early_bytes: 0,
             ignored: 0,
         }
     }
 
-    /// Takes bytes from the network.
+    /// Takes bytes from the network. Call [`Session::poll`] until it gives `None`.
     pub fn receive(&mut self, now: Instant, bytes: &[u8]) {
         if self.stage == Stage::Closed {
             return;
         }
-        let done = if self.stage == Stage::Handshake {
-            self.shake(now, bytes)
+        self.now = now;
+        if self.stage == Stage::Handshake {
+            if let Err(reason) = self.shake(bytes) {
+                self.close(reason);
+            }
         } else {
-            self.chunks(now, bytes)
-        };
-        if let Err(reason) = done {
-            self.close(reason);
+            self.take(bytes);
         }
-        self.acknowledge();
+        self.advance();
+        if !matches!(
+            self.stage,
+            Stage::Handshake | Stage::Connect | Stage::Closed
+        ) {
+            self.outbox.acknowledge();
+        }
+    }
+
+    /// The peer sends no more.
+    pub fn hang_up(&mut self) {
+        if self.stage == Stage::Handshake {
+            self.close(CloseReason::Handshake);
+        }
     }
 
     /// The next thing the driver must act on.
     pub fn poll(&mut self) -> Option<SessionEvent> {
+        self.advance();
         self.events.pop_front()
     }
 
     /// Bytes for the network.
     pub fn take_output(&mut self) -> Bytes {
-        self.out.split().freeze()
+        self.outbox.take()
     }
 
     /// When [`Session::tick`] must be called, if nothing comes before.
@@ -178,7 +196,7 @@ impl Session {
             Stage::Publish => CloseReason::TimeoutPublish,
             Stage::Accepted { stream_id } => {
                 let sentence = "No audio or video came within 15 seconds. Start the stream again.";
-                self.status(stream_id, "error", "NetStream.Publish.Rejected", sentence);
+                self.error(stream_id, "NetStream.Publish.Rejected", sentence);
                 CloseReason::TimeoutMedia
             }
             Stage::Live { .. } => CloseReason::Silence,
@@ -196,7 +214,7 @@ impl Session {
         else {
             return;
         };
-        self.user_control_stream_begin(stream_id);
+        self.outbox.stream_begin(stream_id);
         let accepted = match &mut self.inner {
             Some(inner) => inner.accept(request_id),
             None => Err(CloseReason::Dialogue),
@@ -214,8 +232,11 @@ impl Session {
         }
     }
 
-    /// The server does not let it publish.
+    /// The server does not let it publish, or no longer. Says nothing when all is over already.
     pub fn refuse(&mut self, refusal: &Refusal) {
+        if self.stage == Stage::Closed {
+            return;
+        }
         let stream_id = match self.stage {
             Stage::Deciding { stream_id, .. }
             | Stage::Accepted { stream_id }
@@ -227,7 +248,7 @@ impl Session {
             RefusalCode::NotAllowed | RefusalCode::Busy => "NetStream.Publish.Denied",
             RefusalCode::TryAgain | RefusalCode::Unsupported => "NetStream.Publish.Rejected",
         };
-        self.status(stream_id, "error", code, &refusal.sentence);
+        self.error(stream_id, code, &refusal.sentence);
         self.close(CloseReason::Refused(refusal.code));
     }
 
@@ -236,61 +257,94 @@ impl Session {
         self.ignored
     }
 
-    fn shake(&mut self, now: Instant, bytes: &[u8]) -> Result<(), CloseReason> {
+    fn shake(&mut self, bytes: &[u8]) -> Result<(), CloseReason> {
         let result = self.handshake.process_bytes(bytes);
         match result.map_err(|_bad| CloseReason::Handshake)? {
             HandshakeProcessResult::InProgress { response_bytes } => {
-                self.out.put_slice(&response_bytes);
-                Ok(())
+                self.outbox.raw(&response_bytes);
             }
             HandshakeProcessResult::Completed {
                 response_bytes,
                 remaining_bytes,
             } => {
-                self.out.put_slice(&response_bytes);
+                self.outbox.raw(&response_bytes);
                 self.inner = Some(Inner::new()?);
                 self.stage = Stage::Connect;
-                self.deadline = Some(now + CONNECT);
-                self.chunks(now, &remaining_bytes)
-            }
-        }
-    }
-
-    fn chunks(&mut self, now: Instant, bytes: &[u8]) -> Result<(), CloseReason> {
-        self.received += u64::try_from(bytes.len()).unwrap_or(0);
-        self.reader.push(bytes);
-        while let Some(message) = self.reader.next_message()? {
-            self.message(now, message)?;
-            if self.stage == Stage::Closed {
-                break;
+                self.deadline = Some(self.now + CONNECT);
+                self.take(&remaining_bytes);
             }
         }
         Ok(())
     }
 
-    fn message(&mut self, now: Instant, message: Message) -> Result<(), CloseReason> {
-        match message.type_id {
-            kind::AUDIO | kind::VIDEO => self.media(now, message),
-            kind::AGGREGATE => self.aggregate(now, &message),
-            kind::COMMAND => self.command(now, &message, message.payload.clone()),
-            kind::COMMAND_AMF3 => {
-                // The AMF0 values follow a zero byte.
-                let skip = usize::from(message.payload.first() == Some(&0));
-                self.command(now, &message, message.payload.slice(skip..))
+    fn take(&mut self, bytes: &[u8]) {
+        self.outbox.received(bytes.len());
+        self.reader.push(bytes);
+    }
+
+    /// Works on what came until there is an event, or nothing more to work on now.
+    fn advance(&mut self) {
+        while self.events.is_empty() && self.is_reading() {
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(reason) => self.close(reason),
             }
-            // Metadata is advice only; it is checked, so that its bounds hold, and dropped.
-            kind::DATA => amf::read(message.payload)
-                .map(drop)
-                .map_err(CloseReason::from),
-            _ => Ok(()),
         }
     }
 
-    fn media(&mut self, now: Instant, message: Message) -> Result<(), CloseReason> {
+    const fn is_reading(&self) -> bool {
+        !matches!(
+            self.stage,
+            Stage::Handshake | Stage::Deciding { .. } | Stage::Closed
+        )
+    }
+
+    /// Handles the next message; false when none is complete.
+    fn step(&mut self) -> Result<bool, CloseReason> {
+        if let Some(aggregate) = &mut self.aggregate {
+            match aggregate.next_message()? {
+                Some(message) => self.media(message)?,
+                None => self.aggregate = None,
+            }
+            return Ok(true);
+        }
+        let Some(message) = self.reader.next_message()? else {
+            return Ok(false);
+        };
+        self.message(message)?;
+        Ok(true)
+    }
+
+    fn message(&mut self, message: Message) -> Result<(), CloseReason> {
+        match message.type_id {
+            kind::AUDIO | kind::VIDEO => self.media(message),
+            kind::AGGREGATE => {
+                self.aggregate = Some(Aggregate::new(message));
+                Ok(())
+            }
+            kind::COMMAND => self.command(message.stream_id, message.payload),
+            kind::COMMAND_AMF3 => {
+                // The AMF0 values follow a zero byte.
+                let skip = usize::from(message.payload.first() == Some(&0));
+                self.command(message.stream_id, message.payload.slice(skip..))
+            }
+            // Metadata is advice only; it is checked, so that its bounds hold, and dropped.
+            kind::DATA => amf::read_lossy(message.payload)
+                .map(drop)
+                .map_err(CloseReason::from),
+            _ => {
+                self.outbox.hear(&message);
+                Ok(())
+            }
+        }
+    }
+
+    fn media(&mut self, message: Message) -> Result<(), CloseReason> {
         match self.stage {
             Stage::Accepted { stream_id } | Stage::Live { stream_id } => {
                 self.stage = Stage::Live { stream_id };
-                self.deadline = Some(now + SILENCE);
+                self.deadline = Some(self.now + SILENCE);
                 self.events.push_back(SessionEvent::Media(message));
                 Ok(())
             }
@@ -304,48 +358,8 @@ impl Session {
         }
     }
 
-    /// An aggregate is FLV tags one after another; the times inside count from its own.
-    fn aggregate(&mut self, now: Instant, message: &Message) -> Result<(), CloseReason> {
-        let mut rest = message.payload.clone();
-        let mut first = None;
-        while rest.len() >= 11 {
-            let head = rest.split_to(11);
-            let byte = |at: usize| u32::from(head.get(at).copied().unwrap_or(0));
-            let size =
-                usize::try_from(byte(1) << 16 | byte(2) << 8 | byte(3)).unwrap_or(usize::MAX);
-            let time = byte(7) << 24 | byte(4) << 16 | byte(5) << 8 | byte(6);
-            if rest.len() < size {
-                return Err(CloseReason::Chunk(ChunkError::MessageTooLarge));
-            }
-            let payload = rest.split_to(size);
-            let from = *first.get_or_insert(time);
-            let type_id = head.first().copied().unwrap_or(0);
-            if matches!(type_id, kind::AUDIO | kind::VIDEO) {
-                let timestamp = message.timestamp.wrapping_add(time.wrapping_sub(from));
-                self.media(
-                    now,
-                    Message {
-                        type_id,
-                        timestamp,
-                        payload,
-                        ..message.clone()
-                    },
-                )?;
-            }
-            // The back pointer that follows each tag.
-            rest = rest.slice(rest.len().min(4)..);
-        }
-        Ok(())
-    }
-
-    fn command(
-        &mut self,
-        now: Instant,
-        message: &Message,
-        payload: Bytes,
-    ) -> Result<(), CloseReason> {
-        let values = amf::read(payload)?;
-        let mut values = values.into_iter();
+    fn command(&mut self, stream_id: u32, payload: Bytes) -> Result<(), CloseReason> {
+        let mut values = amf::read_lossy(payload)?.into_iter();
         let Some(Value::Text(name)) = values.next() else {
             return Err(CloseReason::Amf);
         };
@@ -356,32 +370,27 @@ impl Session {
         };
         let object = values.next().unwrap_or(Value::Null);
         let command = Command {
-            stream_id: message.stream_id,
+            stream_id,
             name,
             transaction,
             object,
         };
-        self.act(now, command, values.collect())
+        self.act(command, values.collect())
     }
 
-    fn act(&mut self, now: Instant, command: Command, args: Vec<Value>) -> Result<(), CloseReason> {
+    fn act(&mut self, command: Command, args: Vec<Value>) -> Result<(), CloseReason> {
         match command.name.as_str() {
-            "connect" => self.connect(now, command, args),
-            "createStream" if self.stage == Stage::Publish => self.create_stream(now, command),
+            "connect" => self.connect(command, args),
+            "createStream" if self.stage == Stage::Publish => self.create_stream(command),
             "publish" => self.publish(command, args),
             "play" | "play2" => {
                 let sentence = "Playing over RTMP is not offered here. Open the watch page.";
-                self.status(
-                    command.stream_id,
-                    "error",
-                    "NetStream.Play.Failed",
-                    sentence,
-                );
+                self.error(command.stream_id, "NetStream.Play.Failed", sentence);
                 self.close(CloseReason::Play);
                 Ok(())
             }
             "FCPublish" => {
-                self.result(command.transaction, Value::Null);
+                self.outbox.result(command.transaction, Value::Null);
                 let info = status_info("status", "NetStream.Publish.Start", "FCPublish");
                 let values = [
                     Value::text("onFCPublish"),
@@ -389,16 +398,16 @@ impl Session {
                     Value::Null,
                     info,
                 ];
-                self.send_command(0, &values);
+                self.outbox.command(0, &values);
                 Ok(())
             }
             "releaseStream" | "_checkbw" | "getStreamLength" => {
-                self.result(command.transaction, Value::Null);
+                self.outbox.result(command.transaction, Value::Null);
                 Ok(())
             }
             "FCUnpublish" | "deleteStream" | "closeStream" => {
                 if command.name == "FCUnpublish" {
-                    self.result(command.transaction, Value::Null);
+                    self.outbox.result(command.transaction, Value::Null);
                 }
                 self.finish();
                 Ok(())
@@ -410,17 +419,13 @@ impl Session {
         }
     }
 
-    fn connect(
-        &mut self,
-        now: Instant,
-        command: Command,
-        args: Vec<Value>,
-    ) -> Result<(), CloseReason> {
+    fn connect(&mut self, command: Command, args: Vec<Value>) -> Result<(), CloseReason> {
         if self.stage != Stage::Connect {
             return Err(CloseReason::Dialogue);
         }
         let text = |name: &str| command.object.property(name).and_then(Value::as_text);
-        self.app = text("app").ok_or(CloseReason::Dialogue)?.to_owned();
+        let app = text("app").filter(|app| app.len() <= APP_BYTES_MAX);
+        self.app = app.ok_or(CloseReason::Dialogue)?.to_owned();
         self.tc_url = text("tcUrl")
             .unwrap_or_default()
             .chars()
@@ -428,27 +433,29 @@ impl Session {
             .collect();
         self.is_enhanced = command.object.property("fourCcList").is_some()
             || command.object.property("capsEx").is_some();
-        self.control(kind::WINDOW_ACK_SIZE, &WINDOW_BYTES.to_be_bytes());
-        let dynamic = [&WINDOW_BYTES.to_be_bytes()[..], &[2]].concat();
-        self.control(kind::SET_PEER_BANDWIDTH, &dynamic);
-        self.control(kind::SET_CHUNK_SIZE, &CHUNK_BYTES.to_be_bytes());
+        let window = WINDOW_BYTES.to_be_bytes();
+        self.outbox.control(kind::WINDOW_ACK_SIZE, &window);
+        let dynamic = [&window[..], &[2]].concat();
+        self.outbox.control(kind::SET_PEER_BANDWIDTH, &dynamic);
+        let size = CHUNK_BYTES.to_be_bytes();
+        self.outbox.control(kind::SET_CHUNK_SIZE, &size);
         for message in self.inner(&command, args)?.replies {
             self.reply(message);
         }
         self.stage = Stage::Publish;
-        self.deadline = Some(now + PUBLISH);
+        self.deadline = Some(self.now + PUBLISH);
         Ok(())
     }
 
-    fn create_stream(&mut self, now: Instant, command: Command) -> Result<(), CloseReason> {
+    fn create_stream(&mut self, command: Command) -> Result<(), CloseReason> {
         if self.streams >= STREAMS_MAX {
             let why = status_info("error", "NetConnection.Call.Failed", "too many streams");
             let id = Value::Number(command.transaction);
-            self.send_command(0, &[Value::text("_error"), id, Value::Null, why]);
+            let values = [Value::text("_error"), id, Value::Null, why];
+            self.outbox.command(0, &values);
             return Ok(());
         }
         self.streams += 1;
-        self.deadline = Some(now + PUBLISH);
         for message in self.inner(&command, Vec::new())?.replies {
             self.reply(message);
         }
@@ -459,23 +466,15 @@ impl Session {
         let stream_id = command.stream_id;
         if self.stage != Stage::Publish || stream_id == 0 || stream_id > self.streams {
             let sentence = "Publish once, after connect and createStream, on the stream it gave.";
-            self.status(stream_id, "error", "NetStream.Publish.Rejected", sentence);
+            self.error(stream_id, "NetStream.Publish.Rejected", sentence);
             self.close(CloseReason::Dialogue);
             return Ok(());
         }
         let name = args.first().and_then(Value::as_text).unwrap_or_default();
         let (app, stream_name) = stream_key(&self.app, name);
-        if stream_name.is_empty() || stream_name.len() > KEY_BYTES_MAX {
-            self.stage = Stage::Deciding {
-                stream_id,
-                request_id: 0,
-            };
-            self.refuse(&Refusal {
-                code: RefusalCode::UnknownKey,
-                sentence: "There is no stream key. Put the room's stream key into OBS: \
-                           Settings, Stream, Stream Key."
-                    .into(),
-            });
+        if let Some(sentence) = key_fault(&stream_name) {
+            self.error(stream_id, "NetStream.Publish.BadName", sentence);
+            self.close(CloseReason::Dialogue);
             return Ok(());
         }
         // The state machine wants a mode it knows; every mode means live here.
@@ -543,87 +542,19 @@ impl Session {
             properties.push(("capsEx".into(), Value::Number(0.0)));
             message.payload = amf::write(&values);
         }
-        let id = if message.stream_id == 0 {
-            COMMAND_ID
-        } else {
-            STATUS_ID
-        };
         message.timestamp = 0;
-        self.writer.write(&mut self.out, id, &message);
+        self.outbox.message(&message);
     }
 
-    fn control(&mut self, type_id: u8, payload: &[u8]) {
-        let payload = Bytes::copy_from_slice(payload);
-        let message = Message {
-            type_id,
-            stream_id: 0,
-            timestamp: 0,
-            payload,
-        };
-        self.writer.write(&mut self.out, CONTROL_ID, &message);
-    }
-
-    fn user_control_stream_begin(&mut self, stream_id: u32) {
-        let begin = [&[0, 0][..], &stream_id.to_be_bytes()].concat();
-        self.control(kind::USER_CONTROL, &begin);
-    }
-
-    fn result(&mut self, transaction: f64, value: Value) {
-        let values = [
-            Value::text("_result"),
-            Value::Number(transaction),
-            Value::Null,
-            value,
-        ];
-        self.send_command(0, &values);
-    }
-
-    fn status(&mut self, stream_id: u32, level: &str, code: &str, description: &str) {
-        let info = status_info(level, code, description);
-        let values = [
-            Value::text("onStatus"),
-            Value::Number(0.0),
-            Value::Null,
-            info,
-        ];
-        self.send_command(stream_id, &values);
-    }
-
-    fn send_command(&mut self, stream_id: u32, values: &[Value]) {
-        let payload = amf::write(values);
-        let message = Message {
-            type_id: kind::COMMAND,
-            stream_id,
-            timestamp: 0,
-            payload,
-        };
-        let id = if stream_id == 0 {
-            COMMAND_ID
-        } else {
-            STATUS_ID
-        };
-        self.writer.write(&mut self.out, id, &message);
-    }
-
-    /// The running total, each time half a window came.
-    fn acknowledge(&mut self) {
-        let is_due = self.received - self.acknowledged >= u64::from(WINDOW_BYTES / 2);
-        if is_due
-            && !matches!(
-                self.stage,
-                Stage::Handshake | Stage::Connect | Stage::Closed
-            )
-        {
-            self.acknowledged = self.received;
-            let total = u32::try_from(self.received & u64::from(u32::MAX)).unwrap_or(0);
-            self.control(kind::ACKNOWLEDGEMENT, &total.to_be_bytes());
-        }
+    fn error(&mut self, stream_id: u32, code: &str, description: &str) {
+        self.outbox.status(stream_id, "error", code, description);
     }
 
     fn close(&mut self, reason: CloseReason) {
         if self.stage != Stage::Closed {
             self.stage = Stage::Closed;
             self.deadline = None;
+            self.aggregate = None;
             self.events.push_back(SessionEvent::Closed(reason));
         }
     }
@@ -650,15 +581,24 @@ fn stream_key(app: &str, name: &str) -> (String, String) {
     (app.to_owned(), name)
 }
 
-fn status_info(level: &str, code: &str, description: &str) -> Value {
-    let pairs = [
-        ("level", level),
-        ("code", code),
-        ("description", description),
-    ];
-    Value::Object(
-        pairs
-            .map(|(name, text)| (name.to_owned(), Value::text(text)))
-            .to_vec(),
+/// Why a text cannot be a stream key, as a sentence for the publisher.
+fn key_fault(key: &str) -> Option<&'static str> {
+    if key.is_empty() {
+        return Some(
+            "There is no stream key. Put the room's stream key into OBS: Settings, Stream, \
+             Stream Key.",
+        );
+    }
+    if key.len() > KEY_BYTES_MAX {
+        return Some(
+            "The stream key is longer than any key. Copy the room's stream key again, and nothing \
+             else, into OBS: Settings, Stream, Stream Key.",
+        );
+    }
+    // U+FFFD stands where the key was not UTF-8.
+    let is_bad = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+    key.contains(is_bad).then_some(
+        "The stream key holds characters that no key has. Copy the room's stream key again into \
+         OBS: Settings, Stream, Stream Key.",
     )
 }

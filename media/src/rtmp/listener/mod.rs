@@ -9,7 +9,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -31,6 +31,12 @@ use crate::request::{DECISION_TIMEOUT, Decision, Protocol, PublishRequest, Refus
 const READ_BYTES_MAX: usize = 64 << 10;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A listener that cannot accept says so at most this often.
+const ACCEPT_WARN_EVERY: Duration = Duration::from_secs(60);
+/// After the last message, what the peer still sends is read and thrown away: input unread at the
+/// close makes the kernel send a reset, which overtakes that message.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 4 << 20;
 /// The bitrate is the mean over this; twice in a row over 150 % of the limit closes.
 const METER_WINDOW: Duration = Duration::from_secs(5);
 
@@ -49,6 +55,7 @@ pub struct Listener {
     gate: Gate,
     hub: Arc<Broadcasts>,
     requests: mpsc::Sender<PublishRequest>,
+    warned: Mutex<Option<Instant>>,
 }
 
 impl Listener {
@@ -70,6 +77,7 @@ impl Listener {
             gate: Gate::default(),
             hub,
             requests,
+            warned: Mutex::default(),
         })
     }
 
@@ -88,7 +96,7 @@ impl Listener {
                 Ok(accepted) => accepted,
                 Err(err) => {
                     // Out of file descriptors, most likely: those that run must go on.
-                    debug!(error = &err as &dyn std::error::Error, "cannot accept");
+                    self.warn_of_accept(Instant::now(), &err);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -110,6 +118,20 @@ impl Listener {
                 Err(turned) => self.hub.stats().reject("rtmp", turned.reason()),
             }
         }
+    }
+
+    /// Says that no connection can be accepted, once a minute; true when it said so.
+    fn warn_of_accept(&self, now: Instant, err: &io::Error) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_some_and(|at| now.saturating_duration_since(at) < ACCEPT_WARN_EVERY) {
+            return false;
+        }
+        *warned = Some(now);
+        warn!(
+            error = err as &dyn std::error::Error,
+            "no connection can be accepted now"
+        );
+        true
     }
 }
 
@@ -148,6 +170,11 @@ impl std::fmt::Debug for Connection {
 impl Connection {
     /// Serves the connection to its end, or until `cancel`.
     pub async fn run(mut self, cancel: CancellationToken) {
+        self.serve(&cancel).await;
+        self.say_goodbye(&cancel).await;
+    }
+
+    async fn serve(&mut self, cancel: &CancellationToken) {
         drop(self.socket.set_nodelay(true));
         let mut buffer = BytesMut::with_capacity(READ_BYTES_MAX);
         loop {
@@ -165,12 +192,15 @@ impl Connection {
                 },
                 () = due(self.session.deadline()) => self.session.tick(Instant::now()),
                 read = read(&mut self.socket, &mut buffer), if is_reading => match read {
-                    Ok(0) | Err(_) => break,
+                    Ok(0) | Err(_) => {
+                        self.session.hang_up();
+                        self.act();
+                        break;
+                    }
                     Ok(_) => self.receive(&mut buffer),
                 },
             }
         }
-        self.say_goodbye().await;
     }
 
     fn receive(&mut self, buffer: &mut BytesMut) {
@@ -215,7 +245,7 @@ impl Connection {
         };
         if self.requests.try_send(request).is_err() {
             let refusal = try_again();
-            self.session.refuse(&refusal);
+            self.refuse(&refusal, refusal.code.reason());
             return;
         }
         self.state = State::Deciding(decision, Instant::now() + DECISION_TIMEOUT);
@@ -231,9 +261,8 @@ impl Connection {
                 self.state = State::Live(publisher);
             }
             Decision::Reject(refusal) => {
-                self.pass.refused(now);
                 self.state = State::Talking;
-                self.session.refuse(&refusal);
+                self.refuse(&refusal, refusal.code.reason());
             }
         }
     }
@@ -265,30 +294,51 @@ impl Connection {
             }
             Err(fault) => fault,
         };
-        self.hub.stats().reject("rtmp", fault.reason());
-        if fault.is_fatal() {
-            let code = match fault {
-                FlvError::Codec(_) | FlvError::PictureTooLarge(..) => RefusalCode::Unsupported,
-                _ => RefusalCode::TryAgain,
-            };
-            self.turn_away(code, sentence(&fault), fault.reason());
+        if !fault.is_fatal() {
+            self.hub.stats().reject("rtmp", fault.reason());
+            return;
         }
+        let code = match fault {
+            FlvError::Broken => RefusalCode::TryAgain,
+            _ => RefusalCode::Unsupported,
+        };
+        self.turn_away(code, sentence(&fault), fault.reason());
     }
 
-    /// Ends a publisher with a sentence it can show.
+    /// Ends a publisher with a sentence it can show. What it sent behind the fault is ignored.
     fn turn_away(&mut self, code: RefusalCode, sentence: String, reason: &'static str) {
         warn!(reason, "publisher turned away");
+        self.refuse(&Refusal { code, sentence }, reason);
+        self.finish(EndReason::Server);
+    }
+
+    /// Says no, and holds it against the peer: counted once, here.
+    fn refuse(&mut self, refusal: &Refusal, reason: &'static str) {
         self.hub.stats().reject("rtmp", reason);
-        self.session.refuse(&Refusal { code, sentence });
+        self.pass.refused(Instant::now());
+        self.session.refuse(refusal);
     }
 
     fn closed(&mut self, reason: CloseReason) {
+        let word = reason.reason();
         let end = match reason {
+            // Who refused has counted and told it.
             CloseReason::Refused(_) => EndReason::Server,
-            _ => EndReason::Lost,
+            CloseReason::Handshake => {
+                // Port scans and health checks: nothing for a person to look at.
+                debug!(reason = word, "connection closed");
+                self.hub.stats().reject("rtmp", word);
+                EndReason::Lost
+            }
+            _ => {
+                if reason == CloseReason::Dialogue {
+                    self.pass.refused(Instant::now());
+                }
+                warn!(reason = word, "connection closed");
+                self.hub.stats().reject("rtmp", word);
+                EndReason::Lost
+            }
         };
-        self.hub.stats().reject("rtmp", reason.reason());
-        warn!(reason = reason.reason(), "connection closed");
         self.finish(end);
     }
 
@@ -329,10 +379,37 @@ impl Connection {
         matches!(written, Ok(Ok(())))
     }
 
-    async fn say_goodbye(mut self) {
+    async fn say_goodbye(mut self, cancel: &CancellationToken) {
         self.finish(EndReason::Lost);
-        // Half-closed, so that the last message is read before the reset of unread input.
-        drop(timeout(WRITE_TIMEOUT, self.socket.shutdown()).await);
+        let unknown = u64::from(self.session.ignored());
+        if unknown > 0 {
+            let stats = self.hub.stats();
+            stats.add("unknown_commands_total", "rtmp", unknown);
+        }
+        if !matches!(
+            timeout(WRITE_TIMEOUT, self.socket.shutdown()).await,
+            Ok(Ok(()))
+        ) {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => {}
+            _ = timeout(LINGER, discard(&mut self.socket)) => {}
+        }
+    }
+}
+
+/// Reads to the end of what the peer sends, at most [`LINGER_BYTES_MAX`].
+async fn discard(socket: &mut TcpStream) {
+    let mut buffer = BytesMut::with_capacity(READ_BYTES_MAX);
+    let mut left = LINGER_BYTES_MAX;
+    while left > 0 {
+        match read(socket, &mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => left = left.saturating_sub(count),
+        }
+        buffer.clear();
     }
 }
 
@@ -389,6 +466,10 @@ fn sentence(fault: &FlvError) -> String {
             "The picture of {width}x{height} is too large. In OBS: Settings, Video, Output \
              (Scaled) Resolution: at most 7680x4320."
         ),
+        FlvError::FrameRate(rate) => format!(
+            "{rate} frames a second are too many. In OBS: Settings, Video, Common FPS Values: at \
+             most 120."
+        ),
         _ => "The stream is damaged. Start it again; if this repeats, update the encoder.".into(),
     }
 }
@@ -427,3 +508,6 @@ impl Meter {
         self.strikes >= 2
     }
 }
+
+#[cfg(test)]
+mod tests;
