@@ -7,10 +7,10 @@ use lamplight_media::broadcast::{
     Broadcast, BroadcastKey, EndReason, Event, OpenError, Publisher, Start,
 };
 use lamplight_media::frame::TrackId;
-use lamplight_media::request::{Decision, PublishRequest, Refusal, RefusalCode};
+use lamplight_media::request::{DECISION_TIMEOUT, Decision, PublishRequest, Refusal, RefusalCode};
 use lamplight_media::time::MediaTime;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{error, info};
 
 use super::model::{Sending, secret_of};
@@ -42,11 +42,25 @@ pub(crate) fn changes(app: &App) -> watch::Receiver<u64> {
     Desk::of(app).changed.subscribe()
 }
 
-/// Answers a publisher: in with its key, or out with a sentence that says what to do.
+/// Answers a publisher: in with its key, or out with a sentence that says what to do. One that has
+/// given up is neither looked up nor let in: its broadcast would keep out its next try.
 #[tracing::instrument(name = "broadcasts.decide", skip_all)]
 pub(crate) async fn decide(app: &App, request: PublishRequest) {
+    if request.reply.is_closed() {
+        return;
+    }
     let secret = secret_of(&request.app, &request.stream_name);
-    let decision = match admit(app, secret).await {
+    let admitted = match timeout(DECISION_TIMEOUT, admit(app, secret)).await {
+        Ok(admitted) => admitted,
+        Err(_elapsed) => Err(refusal(
+            RefusalCode::TryAgain,
+            "The server is busy. Try again in a few seconds.",
+        )),
+    };
+    if request.reply.is_closed() {
+        return;
+    }
+    let decision = match admitted.and_then(|key| open(app, key.room, key.id)) {
         Ok(publisher) => Decision::Accept(publisher),
         Err(refusal) => {
             info!(reason = refusal.code.reason(), "publisher refused");
@@ -57,7 +71,8 @@ pub(crate) async fn decide(app: &App, request: PublishRequest) {
     drop(request.reply.send(decision));
 }
 
-async fn admit(app: &App, secret: &str) -> Result<Publisher, Refusal> {
+/// The key of a publisher who may come in.
+async fn admit(app: &App, secret: &str) -> Result<store::FoundKey, Refusal> {
     if !app.is_open() {
         return Err(refusal(
             RefusalCode::TryAgain,
@@ -93,7 +108,7 @@ async fn admit(app: &App, secret: &str) -> Result<Publisher, Refusal> {
             "The room of this stream key has ended. Make a new room and publish with its key.",
         ));
     }
-    open(app, key.room, key.id)
+    Ok(key)
 }
 
 fn open(app: &App, room: RoomId, key: KeyId) -> Result<Publisher, Refusal> {

@@ -62,7 +62,7 @@ async fn revoke(it: &Fixture, room: RoomId, key: &NewPublishKey) -> bool {
     is_revoked
 }
 
-async fn ask(it: &Fixture, secret: &str) -> Decision {
+fn question(secret: &str) -> (PublishRequest, oneshot::Receiver<Decision>) {
     let (reply, answer) = oneshot::channel();
     let request = PublishRequest {
         protocol: Protocol::Rtmp,
@@ -72,8 +72,58 @@ async fn ask(it: &Fixture, secret: &str) -> Decision {
         peer: SocketAddr::from(([127, 0, 0, 1], 1)),
         reply,
     };
+    (request, answer)
+}
+
+async fn ask(it: &Fixture, secret: &str) -> Decision {
+    let (request, answer) = question(secret);
     decide(&it.app, request).await;
     answer.await.unwrap()
+}
+
+/// True when a broadcast was opened, even if it is over again.
+async fn was_opened(it: &Fixture) -> bool {
+    tokio::select! {
+        biased;
+        _ = it.app.media.next_event() => true,
+        () = std::future::ready(()) => false,
+    }
+}
+
+/// All connections for reading: while they are held, every look-up waits.
+async fn hold_readers(it: &Fixture) -> Vec<sqlx::pool::PoolConnection<sqlx::Any>> {
+    let readers = it.db().readers();
+    let mut held = Vec::new();
+    for _ in 0..readers.options().get_max_connections() {
+        held.push(readers.acquire().await.unwrap());
+    }
+    held
+}
+
+#[tokio::test]
+async fn a_publisher_that_has_given_up_opens_nothing() {
+    let it = Fixture::new().await;
+    let room = room(&it).await;
+    let key = key(&it, room).await.unwrap();
+    let (request, answer) = question(&key.secret);
+    drop(answer);
+    decide(&it.app, request).await;
+    assert!(!was_opened(&it).await, "gave up before its turn");
+
+    let held = hold_readers(&it).await;
+    let (request, answer) = question(&key.secret);
+    let give_up = async {
+        tokio::task::yield_now().await;
+        drop(answer);
+        drop(held);
+    };
+    tokio::join!(decide(&it.app, request), give_up);
+    assert!(
+        !was_opened(&it).await,
+        "gave up while its key was looked up"
+    );
+    assert!(matches!(ask(&it, &key.secret).await, Decision::Accept(_)));
+    assert!(was_opened(&it).await);
 }
 
 fn refused(decision: Decision) -> Refusal {
