@@ -1,5 +1,7 @@
 //! AAC: what an `AudioSpecificConfig` (ISO/IEC 14496-3 1.6.2.1) says.
 
+use super::bits::{BadBits, Bits};
+
 /// Sampling rates by index.
 const RATES: [u32; 13] = [
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000,
@@ -20,6 +22,12 @@ pub enum BadAac {
     ObjectType(u8),
 }
 
+impl From<BadBits> for BadAac {
+    fn from(_: BadBits) -> Self {
+        Self::Config
+    }
+}
+
 /// What an `AudioSpecificConfig` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -37,13 +45,10 @@ impl Config {
     /// # Errors
     /// [`BadAac`] says what is wrong.
     pub fn parse(record: &[u8]) -> Result<Self, BadAac> {
-        let mut bits = Bits {
-            bytes: record,
-            at: 0,
-        };
-        let object_type = bits.object_type()?;
-        let rate = bits.rate()?;
-        let channels = match bits.take(4)? {
+        let mut bits = Bits::new(record);
+        let object_type = object_type(&mut bits)?;
+        let rate = rate(&mut bits)?;
+        let channels = match bits.byte(4)? {
             0 => 2,
             n @ 1..=6 => n,
             7 => 8,
@@ -52,7 +57,6 @@ impl Config {
         if !matches!(object_type, 2 | 5 | 29) {
             return Err(BadAac::ObjectType(object_type));
         }
-        let channels = u8::try_from(channels).unwrap_or(2);
         Ok(Self {
             object_type,
             rate,
@@ -61,46 +65,22 @@ impl Config {
     }
 }
 
-struct Bits<'a> {
-    bytes: &'a [u8],
-    at: usize,
+fn object_type(bits: &mut Bits<'_>) -> Result<u8, BadBits> {
+    match bits.byte(5)? {
+        31 => Ok(32 + bits.byte(6)?),
+        short => Ok(short),
+    }
 }
 
-impl Bits<'_> {
-    fn take(&mut self, count: usize) -> Result<u32, BadAac> {
-        let mut value = 0;
-        for _ in 0..count {
-            let byte = self.bytes.get(self.at / 8).ok_or(BadAac::Config)?;
-            value = value << 1 | u32::from(byte >> (7 - self.at % 8) & 1);
-            self.at += 1;
-        }
-        Ok(value)
-    }
-
-    fn object_type(&mut self) -> Result<u8, BadAac> {
-        let short = self.take(5)?;
-        let value = if short == 31 {
-            32 + self.take(6)?
-        } else {
-            short
-        };
-        u8::try_from(value).map_err(|_wide| BadAac::Config)
-    }
-
-    fn rate(&mut self) -> Result<u32, BadAac> {
-        let index = self.take(4)?;
-        let rate = if index == 15 {
-            self.take(24)?
-        } else {
+fn rate(bits: &mut Bits<'_>) -> Result<u32, BadBits> {
+    let rate = match bits.take(4)? {
+        15 => bits.take(24)?,
+        index => {
             let row = usize::try_from(index).ok().and_then(|i| RATES.get(i));
-            *row.ok_or(BadAac::Config)?
-        };
-        if rate == 0 {
-            Err(BadAac::Config)
-        } else {
-            Ok(rate)
+            *row.ok_or(BadBits)?
         }
-    }
+    };
+    if rate == 0 { Err(BadBits) } else { Ok(rate) }
 }
 
 #[cfg(test)]

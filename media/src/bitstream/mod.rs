@@ -1,6 +1,10 @@
-//! What the coded bytes say: NAL units, parameter sets, sound headers. No IO.
+//! What the coded bytes say: NAL units, OBUs, parameter sets, sound headers. No IO.
 
 #![deny(clippy::indexing_slicing)]
 
 pub mod aac;
+pub mod av1;
+mod bits;
 pub mod h264;
+pub mod hevc;
+pub mod opus;
