@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - H.264 and HEVC payloads are NAL units with four-byte lengths; parameter sets are in
-//!   [`TrackInfo::config`], never in the payload.
+//!   [`TrackInfo::config`], never in the payload. AV1 payloads are OBUs with sizes, keyframes with
+//!   their sequence header, nothing with a temporal delimiter.
 //! - `pts >= dts`.
 //! - What is derived from a frame for many viewers is made once and kept beside it.
 
@@ -112,7 +113,8 @@ pub struct TrackInfo {
     pub generation: u32,
     /// Picture size or sound form.
     pub shape: Shape,
-    /// `AVCDecoderConfigurationRecord` for H.264, `AudioSpecificConfig` for AAC, `OpusHead`
+    /// `AVCDecoderConfigurationRecord` for H.264, `HEVCDecoderConfigurationRecord` for HEVC,
+    /// `AV1CodecConfigurationRecord` for AV1, `AudioSpecificConfig` for AAC, `OpusHead`
     /// (RFC 7845 5.1) for Opus.
     pub config: Bytes,
     /// The most frames that may be shown after a frame decoded later, if the bitstream says so.
@@ -179,7 +181,7 @@ pub struct Frame {
     pub is_discardable: bool,
     /// How many discontinuities of T this broadcast has had before it.
     pub discontinuities: u32,
-    /// Length-prefixed NAL units, a raw AAC frame, or an Opus packet.
+    /// Length-prefixed NAL units, the OBUs of a temporal unit, a raw AAC frame, or an Opus packet.
     pub payload: Bytes,
     /// Derived RTP payloads; made by the first viewer that needs them.
     pub rtp: OnceLock<Arc<[Bytes]>>,

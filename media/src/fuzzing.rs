@@ -12,8 +12,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 
 use crate::bitstream::h264::{self, NalKind, SpsFacts};
+use crate::bitstream::{av1, hevc, opus};
 use crate::flv::{Demuxer, FlvError, Units};
-use crate::frame::{Kind, Sample, Shape};
+use crate::frame::{Codec, Kind, Sample};
 use crate::hls::{Directives, Skip};
 use crate::rtmp::amf::{self, Value};
 use crate::rtmp::chunk::{ChunkError, ChunkReader, ChunkWriter, Message, MessageLimits, kind};
@@ -24,12 +25,16 @@ use crate::webrtc::sdp::Offer;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("rtmp_chunk", rtmp_chunk),
     ("amf", amf),
     ("flv_tag", flv_tag),
+    ("enhanced_flv", enhanced_flv),
     ("rtmp_session", rtmp_session),
     ("h264_nal", h264_nal),
+    ("hevc_sps", hevc_sps),
+    ("av1_obu", av1_obu),
+    ("opus_toc", opus_toc),
     ("sdp_offer", sdp_offer),
     ("hls_directives", hls_directives),
 ];
@@ -107,11 +112,52 @@ pub fn flv_tag(data: &[u8]) {
     }
 }
 
+/// Enhanced tags whose heads are always right, so that what follows them is reached.
+///
+/// A body is preceded by one byte (codec in the low three bits, packet type in the next three, the
+/// highest for the form of many tracks), one of time and a 16-bit length.
+pub fn enhanced_flv(data: &[u8]) {
+    const FOURS: [&[u8; 4]; 8] = [
+        b"avc1", b"hvc1", b"av01", b"Opus", b"mp4a", b"hvc1", b"av01", b"Opus",
+    ];
+    let mut rest = data;
+    let mut demuxer = Demuxer::new();
+    let mut checks = SampleChecks::default();
+    let mut now = Instant::now();
+    while rest.len() >= 4 {
+        let (what, time) = (rest.get_u8(), rest.get_u8());
+        let length = usize::from(rest.get_u16()).min(rest.len());
+        let (body, after) = rest.split_at(length);
+        rest = after;
+        let four = FOURS.into_iter().cycle().nth(usize::from(what & 7));
+        let four = four.expect("a cycle has no end");
+        let packet = what >> 3 & 7;
+        let is_sound = matches!(four, b"Opus" | b"mp4a");
+        let many = if is_sound { 5 } else { 6 };
+        let mut tag = BytesMut::new();
+        if what & 0x80 == 0 {
+            tag.put_slice(&[0x90 | packet]);
+            tag.put_slice(four);
+        } else {
+            tag.put_slice(&[0x90 | many, 0x10 | packet]);
+            tag.put_slice(four);
+        }
+        tag.put_slice(body);
+        let kind = if is_sound { Kind::Audio } else { Kind::Video };
+        now += Duration::from_millis(u64::from(time) * 10);
+        let length = tag.len();
+        let got = demuxer.push(now, kind, u32::from(time), tag.freeze());
+        if !checks.take(length, got) {
+            return;
+        }
+    }
+}
+
 /// What holds for all samples of one session.
 #[derive(Default)]
 struct SampleChecks {
-    has_video: bool,
-    has_audio: bool,
+    video: Option<Codec>,
+    audio: Option<Codec>,
     has_key: bool,
 }
 
@@ -124,16 +170,19 @@ impl SampleChecks {
         };
         if let Some(track) = &units.track {
             assert!(!track.config.is_empty());
-            match track.shape {
-                Shape::Video { .. } => (self.has_video, self.has_key) = (true, false),
-                Shape::Audio { .. } => self.has_audio = true,
+            if let Some((width, height)) = track.picture_size() {
+                assert!((1..=7_680).contains(&width) && (1..=4_320).contains(&height));
+                (self.video, self.has_key) = (Some(track.codec), false);
+            } else {
+                self.audio = Some(track.codec);
             }
         }
         match &units.sample {
             Some(sample) if sample.kind == Kind::Video => self.picture(length, sample),
             Some(sample) => {
-                assert!(self.has_audio, "sound before its parameters");
+                assert!(self.audio.is_some(), "sound before its parameters");
                 assert!(!sample.payload.is_empty() && sample.payload.len() < length);
+                assert!((1..=5_760).contains(&sample.samples));
             }
             None => {}
         }
@@ -141,26 +190,57 @@ impl SampleChecks {
     }
 
     fn picture(&mut self, length: usize, sample: &Sample) {
-        assert!(self.has_video, "a picture before its parameters");
+        let codec = self.video.expect("no picture comes before its parameters");
         self.has_key |= sample.is_key;
         assert!(self.has_key, "a picture before the first keyframe");
         assert!(sample.composition < Duration::from_millis(1 << 23));
         // A length of one byte becomes one of four, for a NAL unit of at least one byte.
         assert!(sample.payload.len() <= 4 * length);
-        let (mut has_idr, mut has_picture) = (false, false);
-        for nal in h264::nals(&sample.payload) {
-            let nal = nal.expect("a sample has four-byte lengths that fit");
-            let kind = NalKind::of(nal.first().copied().unwrap_or(0));
-            assert!(!matches!(
-                kind,
-                NalKind::Sps | NalKind::Pps | NalKind::Filler
-            ));
-            has_idr |= kind == NalKind::Idr;
-            has_picture |= matches!(kind, NalKind::Idr | NalKind::Slice);
+        match codec {
+            Codec::H264 => h264_picture(sample),
+            Codec::Hevc => hevc_picture(sample),
+            _ => av1_picture(sample),
         }
-        assert!(has_picture);
-        assert_eq!(sample.is_key, has_idr);
     }
+}
+
+fn h264_picture(sample: &Sample) {
+    let (mut has_idr, mut has_picture) = (false, false);
+    for nal in h264::nals(&sample.payload) {
+        let nal = nal.expect("a sample has four-byte lengths that fit");
+        let kind = NalKind::of(nal.first().copied().unwrap_or(0));
+        assert!(!matches!(
+            kind,
+            NalKind::Sps | NalKind::Pps | NalKind::Filler
+        ));
+        has_idr |= kind == NalKind::Idr;
+        has_picture |= matches!(kind, NalKind::Idr | NalKind::Slice);
+    }
+    assert!(has_picture);
+    assert_eq!(sample.is_key, has_idr);
+}
+
+fn hevc_picture(sample: &Sample) {
+    let (mut has_irap, mut has_picture) = (false, false);
+    for nal in h264::nals(&sample.payload) {
+        let nal = nal.expect("a sample has four-byte lengths that fit");
+        assert_eq!(hevc::layer(nal), Some(0));
+        match hevc::NalKind::of(nal.first().copied().unwrap_or(0)) {
+            hevc::NalKind::Irap => (has_irap, has_picture) = (true, true),
+            hevc::NalKind::Slice => has_picture = true,
+            hevc::NalKind::Sei | hevc::NalKind::Other => {}
+            kind => panic!("{kind:?} in a payload"),
+        }
+    }
+    assert!(has_picture);
+    assert_eq!(sample.is_key, has_irap);
+}
+
+fn av1_picture(sample: &Sample) {
+    let kinds = av1::obus(&sample.payload).map(|obu| obu.expect("OBUs that fit").kind);
+    let kinds: Vec<av1::ObuKind> = kinds.collect();
+    assert!(kinds.contains(&av1::ObuKind::Frame));
+    assert!(!kinds.contains(&av1::ObuKind::Filler));
 }
 
 /// A connection: any split gives the same events, and nothing happens after its end.
@@ -307,6 +387,56 @@ pub fn h264_nal(data: &[u8]) {
         joined.put_slice(unit);
     }
     assert_eq!(h264::split_annex_b(&joined.freeze()), units);
+}
+
+/// HEVC: a set that reads gives a record that reads back; a record survives the same.
+pub fn hevc_sps(data: &[u8]) {
+    let bytes = Bytes::copy_from_slice(data);
+    if let Ok(facts) = hevc::SpsFacts::parse(data) {
+        assert!(facts.width > 0 && facts.height > 0);
+        assert!((8..=15).contains(&facts.luma_bits) && (1..=7).contains(&facts.sub_layers));
+        let other = Bytes::from_static(&[0x40, 1, 0]);
+        let (vps, pps) = (vec![other.clone()], vec![other]);
+        if let Ok(config) = hevc::Config::new(vps, vec![bytes.clone()], pps) {
+            let record = config.build().expect("the set was read before");
+            assert_eq!(hevc::Config::parse(&record), Ok(config));
+        }
+    }
+    if let Ok(config) = hevc::Config::parse(&bytes)
+        && let Ok(record) = config.build()
+    {
+        let four = hevc::Config {
+            length_bytes: 4,
+            ..config
+        };
+        assert_eq!(hevc::Config::parse(&record), Ok(four));
+    }
+}
+
+/// AV1: OBUs put together are the unit; records and sequence headers survive being written.
+pub fn av1_obu(data: &[u8]) {
+    let bytes = Bytes::copy_from_slice(data);
+    let whole: Vec<&[u8]> = av1::obus(data)
+        .map_while(|obu| Some(obu.ok()?.whole))
+        .collect();
+    assert!(data.starts_with(&whole.concat()));
+    assert!(whole.iter().all(|obu| !obu.is_empty()));
+    let record = av1::Config::parse(&bytes).ok().flatten();
+    let sequence = av1::Config::new(bytes).ok();
+    for config in record.into_iter().chain(sequence) {
+        assert!(config.facts.width > 0 && config.facts.height > 0);
+        assert_eq!(av1::Config::parse(&config.build()), Ok(Some(config)));
+    }
+}
+
+/// Opus: packets have a length a decoder can have; headers give what one of ours gives.
+pub fn opus_toc(data: &[u8]) {
+    if let Ok(samples) = opus::samples(data) {
+        assert!(samples > 0 && samples <= 5_760 && samples.is_multiple_of(120));
+    }
+    if let Ok(channels) = opus::channels(data) {
+        assert_eq!(opus::channels(&opus::head(channels)), Ok(channels));
+    }
 }
 
 /// Offers: what is kept of one is an offer that gives the same choice, and no more than it was.

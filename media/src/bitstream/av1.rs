@@ -405,6 +405,10 @@ pub fn is_key(frame: &[u8], is_reduced: bool) -> bool {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the tests cut constants of known length"
+)]
 mod tests {
     use proptest::prelude::*;
 

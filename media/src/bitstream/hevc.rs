@@ -128,8 +128,8 @@ impl Config {
         // Segmentation and parallelism are not told.
         out.put_slice(&[0xf0, 0, 0xfc]);
         out.put_u8(0xfc | facts.chroma);
-        out.put_u8(0xf8 | facts.luma_bits - 8);
-        out.put_u8(0xf8 | facts.chroma_bits - 8);
+        out.put_u8(0xf8 | (facts.luma_bits - 8));
+        out.put_u8(0xf8 | (facts.chroma_bits - 8));
         // The mean frame rate is not told; lengths have four bytes.
         out.put_u16(0);
         out.put_u8(facts.sub_layers << 3 | u8::from(facts.is_nested) << 2 | 3);
@@ -328,6 +328,10 @@ pub fn layer(nal: &[u8]) -> Option<u8> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the tests cut constants of known length"
+)]
 mod tests {
     use proptest::prelude::*;
 

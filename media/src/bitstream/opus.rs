@@ -7,7 +7,7 @@ pub const RATE: u32 = 48_000;
 /// The longest packet: 120 ms.
 const PACKET_SAMPLES_MAX: u32 = RATE / 1_000 * 120;
 /// Bytes of a header whose channels are mapped the plain way.
-const HEAD_BYTES: usize = 19;
+pub const HEAD_BYTES: usize = 19;
 
 /// Why bytes are not Opus that is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +81,10 @@ pub fn samples(packet: &[u8]) -> Result<u32, BadOpus> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the tests cut constants of known length"
+)]
 mod tests {
     use super::*;
 

@@ -1,9 +1,10 @@
 //! RTMP audio and video payloads (the bodies of FLV tags) to samples.
 //!
-//! Reads classic FLV and the enhanced form of the codecs taken here (`avc1`, `mp4a`).
+//! Reads classic FLV (H.264, AAC) and enhanced RTMP (H.264, HEVC, AV1, AAC, Opus).
 //!
 //! Invariants
-//! - A sample's payload has four-byte NAL lengths and no parameter sets, delimiters or filler.
+//! - A sample's payload has four-byte NAL lengths and no parameter sets, delimiters or filler; one
+//!   of AV1 has no temporal delimiters or padding.
 //! - No sample leaves before its track's parameters, no picture before the first keyframe.
 //! - Bad bytes are dropped and counted; [`BAD_MAX`] within [`BAD_WINDOW`] end the session.
 //!
@@ -11,32 +12,29 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod format;
+mod tag;
 mod track;
+mod unit;
 
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::bitstream::aac;
-use crate::bitstream::h264::{self, NalKind};
-use crate::frame::{Codec, Kind, Sample, Shape, TrackInfo};
+use crate::bitstream::{aac, opus};
+use crate::frame::{Codec, Kind, Sample, TrackInfo};
 use crate::time::{SourceTime, Unwrap32};
 
-use self::track::{Format, Track};
+use self::format::Framing;
+use self::tag::{Choice, Packet, Tag};
+use self::track::Track;
+use self::unit::Unit;
 
 /// Bad payloads within [`BAD_WINDOW`] that end the session.
 pub const BAD_MAX: usize = 50;
 /// See [`BAD_MAX`].
 pub const BAD_WINDOW: Duration = Duration::from_secs(10);
-/// The largest picture taken.
-const WIDTH_MAX: u32 = 7_680;
-const HEIGHT_MAX: u32 = 4_320;
-/// The most pictures a second taken.
-const FRAME_RATE_MAX: u32 = 120;
-/// Bytes of an `AudioSpecificConfig`; real ones have 2 to 10.
-const SOUND_RECORD_BYTES_MAX: usize = 64;
-
 /// What one payload held; nothing for a viewer when both are `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Units {
@@ -44,18 +42,21 @@ pub struct Units {
     pub track: Option<TrackInfo>,
     /// A frame.
     pub sample: Option<Sample>,
+    /// True when it held other tracks of the same kind, which are not taken.
+    pub has_others: bool,
 }
 
 impl Units {
     const NONE: Self = Self {
         track: None,
         sample: None,
+        has_others: false,
     };
 
     const fn track(track: Option<TrackInfo>) -> Self {
         Self {
             track,
-            sample: None,
+            ..Self::NONE
         }
     }
 }
@@ -67,7 +68,7 @@ pub enum FlvError {
     #[error("the stream is damaged")]
     Bitstream,
     /// A codec that is not taken.
-    #[error("{0} is not taken; use H.264 and AAC")]
+    #[error("{0} is not taken; use H.264, HEVC or AV1 and AAC or Opus")]
     Codec(&'static str),
     /// A picture larger than 7680x4320.
     #[error("the picture is {0}x{1}; at most 7680x4320 is taken")]
@@ -81,6 +82,9 @@ pub enum FlvError {
     /// A frame before its parameters or before the first keyframe.
     #[error("a frame came before its parameters or keyframe")]
     Early,
+    /// A second track of a kind.
+    #[error("of several tracks of a kind one is taken")]
+    Multitrack,
     /// Fifty damaged payloads within ten seconds.
     #[error("the stream is damaged again and again")]
     Broken,
@@ -104,6 +108,7 @@ impl FlvError {
             Self::FrameRate(_) => "frame_rate",
             Self::ParamChurn => "param_churn",
             Self::Early => "early",
+            Self::Multitrack => "multitrack",
         }
     }
 }
@@ -112,9 +117,16 @@ impl FlvError {
 #[derive(Debug, Default)]
 pub struct Demuxer {
     clock: Unwrap32,
-    video: Option<Track>,
-    audio: Option<Track>,
+    video: Side,
+    audio: Side,
     bad: Vec<Instant>,
+}
+
+/// One kind of media of the session.
+#[derive(Debug, Default)]
+struct Side {
+    choice: Choice,
+    track: Option<Track>,
 }
 
 impl Demuxer {
@@ -136,8 +148,8 @@ impl Demuxer {
     ) -> Result<Units, FlvError> {
         let dts = SourceTime::from_millis(self.clock.push(timestamp));
         let unit = match kind {
-            Kind::Video => self.video(now, dts, payload),
-            Kind::Audio => self.audio(now, dts, payload),
+            Kind::Video => self.video.picture_tag(now, dts, payload),
+            Kind::Audio => self.audio.sound_tag(now, dts, payload),
         };
         if matches!(unit, Err(FlvError::Bitstream)) {
             self.bad
@@ -149,51 +161,78 @@ impl Demuxer {
         }
         unit
     }
+}
 
-    fn video(
+impl Side {
+    fn picture_tag(
         &mut self,
         now: Instant,
         dts: SourceTime,
-        mut payload: Bytes,
+        payload: Bytes,
     ) -> Result<Units, FlvError> {
-        let head = take_u8(&mut payload)?;
-        let (packet, composition_ms) = if head & 0x80 == 0 {
-            classic_video(head, &mut payload)?
-        } else {
-            enhanced_video(head, &mut payload)?
+        let Some(tag) = tag::video(payload, &mut self.choice)? else {
+            return Ok(Units::NONE);
         };
-        match packet {
-            Packet::Header => self.video_header(now, payload),
-            Packet::Frame => self.picture(now, dts, composition_ms, payload),
-            Packet::Nothing => Ok(Units::NONE),
+        let has_others = tag.has_others;
+        let units = match tag.packet {
+            Packet::Header => self.header(now, &tag),
+            Packet::Frame => self.picture(now, dts, tag),
+        };
+        units.map(|units| Units {
+            has_others,
+            ..units
+        })
+    }
+
+    fn sound_tag(
+        &mut self,
+        now: Instant,
+        dts: SourceTime,
+        payload: Bytes,
+    ) -> Result<Units, FlvError> {
+        let Some(tag) = tag::audio(payload, &mut self.choice)? else {
+            return Ok(Units::NONE);
+        };
+        let has_others = tag.has_others;
+        let units = match tag.packet {
+            Packet::Header => self.header(now, &tag),
+            Packet::Frame => self.sound(now, dts, tag),
+        };
+        units.map(|units| Units {
+            has_others,
+            ..units
+        })
+    }
+
+    fn header(&mut self, now: Instant, tag: &Tag) -> Result<Units, FlvError> {
+        match format::header(tag.codec, &tag.body).transpose() {
+            Some(format) => Track::offer(&mut self.track, now, format).map(Units::track),
+            None => Ok(Units::NONE),
         }
     }
 
-    fn video_header(&mut self, now: Instant, record: Bytes) -> Result<Units, FlvError> {
-        let config = h264::Config::parse(&record).map_err(|_bad| FlvError::Bitstream);
-        let format = config.and_then(picture_format);
-        Track::offer(&mut self.video, now, format).map(Units::track)
-    }
-
-    fn picture(
-        &mut self,
-        now: Instant,
-        dts: SourceTime,
-        composition_ms: i32,
-        payload: Bytes,
-    ) -> Result<Units, FlvError> {
-        let track = self.video.as_ref().ok_or(FlvError::Early)?;
-        let unit = AccessUnit::read(&payload, track.length_bytes())?;
+    fn picture(&mut self, now: Instant, dts: SourceTime, tag: Tag) -> Result<Units, FlvError> {
+        let framing = match &self.track {
+            Some(track) => track.framing(),
+            // Keyframes say what a header may leave out.
+            None if tag.codec == Codec::Av1 => Framing::Av1 { is_reduced: false },
+            None => return Err(FlvError::Early),
+        };
+        if framing.codec() != tag.codec {
+            return Err(FlvError::Early);
+        }
+        let unit = Unit::read(&tag.body, framing)?;
         if !unit.has_picture {
             return Ok(Units::NONE);
         }
-        let in_band = match unit.sets_in_band() {
-            Some(format) => Track::offer(&mut self.video, now, format)?,
+        let in_band = match unit.parameters() {
+            Some(format) => Track::offer(&mut self.track, now, format)?,
             None => None,
         };
-        let track = self.video.as_mut().ok_or(FlvError::Early)?;
+        let track = self.track.as_mut().ok_or(FlvError::Early)?;
         let waited = track.pass(now, unit.is_key)?;
-        let composition_ms = u64::try_from(composition_ms).unwrap_or(0);
+        // A picture cannot be shown before it is decoded: a negative time is none.
+        let composition_ms = u64::try_from(tag.composition_ms).unwrap_or(0);
         let sample = Sample {
             kind: Kind::Video,
             dts,
@@ -201,281 +240,41 @@ impl Demuxer {
             samples: 0,
             is_key: unit.is_key,
             is_discardable: unit.is_discardable,
-            payload: unit.canonical(payload),
+            payload: unit.canonical(tag.body),
         };
         Ok(Units {
             track: in_band.or(waited),
             sample: Some(sample),
+            has_others: false,
         })
     }
 
-    fn audio(
-        &mut self,
-        now: Instant,
-        dts: SourceTime,
-        mut payload: Bytes,
-    ) -> Result<Units, FlvError> {
-        let head = take_u8(&mut payload)?;
-        let is_header = match head >> 4 {
-            10 => match take_u8(&mut payload)? {
-                0 => true,
-                1 => false,
-                _ => return Err(FlvError::Bitstream),
-            },
-            9 => match enhanced_audio(head, &mut payload)? {
-                Packet::Header => true,
-                Packet::Frame => false,
-                Packet::Nothing => return Ok(Units::NONE),
-            },
-            other => return Err(FlvError::Codec(classic_sound(other))),
+    fn sound(&mut self, now: Instant, dts: SourceTime, tag: Tag) -> Result<Units, FlvError> {
+        let track = self.track.as_mut().ok_or(FlvError::Early)?;
+        if track.framing().codec() != tag.codec {
+            return Err(FlvError::Early);
+        }
+        let samples = match tag.codec {
+            Codec::Opus => opus::samples(&tag.body).map_err(|_bad| FlvError::Bitstream)?,
+            _ if tag.body.is_empty() => return Err(FlvError::Bitstream),
+            _ => aac::FRAME_SAMPLES,
         };
-        if is_header {
-            let format = sound_format(payload);
-            return Track::offer(&mut self.audio, now, format).map(Units::track);
-        }
-        let track = self.audio.as_mut().ok_or(FlvError::Early)?;
-        if payload.is_empty() {
-            return Err(FlvError::Bitstream);
-        }
         let track = track.pass(now, true)?;
         let sample = Sample {
             kind: Kind::Audio,
             dts,
             composition: Duration::ZERO,
-            samples: aac::FRAME_SAMPLES,
+            samples,
             is_key: true,
             is_discardable: false,
-            payload,
+            payload: tag.body,
         };
         Ok(Units {
             track,
             sample: Some(sample),
+            has_others: false,
         })
     }
-}
-
-fn picture_format(config: h264::Config) -> Result<Format, FlvError> {
-    let facts = config.facts().map_err(|_bad| FlvError::Bitstream)?;
-    if facts.width > WIDTH_MAX || facts.height > HEIGHT_MAX {
-        return Err(FlvError::PictureTooLarge(facts.width, facts.height));
-    }
-    if let Some(rate) = facts.frame_rate.filter(|rate| *rate > FRAME_RATE_MAX) {
-        return Err(FlvError::FrameRate(rate));
-    }
-    let info = TrackInfo {
-        codec: Codec::H264,
-        generation: 0,
-        shape: Shape::Video {
-            width: facts.width,
-            height: facts.height,
-        },
-        config: config.build(),
-        reorder_frames: facts.reorder_frames,
-    };
-    let length_bytes = config.length_bytes;
-    Ok(Format { info, length_bytes })
-}
-
-fn sound_format(record: Bytes) -> Result<Format, FlvError> {
-    if record.len() > SOUND_RECORD_BYTES_MAX {
-        return Err(FlvError::Bitstream);
-    }
-    let config = aac::Config::parse(&record).map_err(|bad| match bad {
-        aac::BadAac::Config => FlvError::Bitstream,
-        aac::BadAac::ObjectType(_) => FlvError::Codec("this form of AAC"),
-    })?;
-    if !(8_000..=96_000).contains(&config.rate) {
-        return Err(FlvError::Codec("sound below 8 kHz or above 96 kHz"));
-    }
-    let info = TrackInfo {
-        codec: Codec::Aac,
-        generation: 0,
-        shape: Shape::Audio {
-            rate: config.rate,
-            channels: config.channels,
-        },
-        config: record,
-        reorder_frames: None,
-    };
-    Ok(Format {
-        info,
-        length_bytes: 0,
-    })
-}
-
-enum Packet {
-    Header,
-    Frame,
-    Nothing,
-}
-
-fn classic_video(head: u8, payload: &mut Bytes) -> Result<(Packet, i32), FlvError> {
-    match head & 15 {
-        7 => {}
-        2 => return Err(FlvError::Codec("Sorenson H.263")),
-        4 | 5 => return Err(FlvError::Codec("VP6")),
-        12 => return Err(FlvError::Codec("HEVC")),
-        _ => return Err(FlvError::Bitstream),
-    }
-    if head >> 4 == 5 {
-        // A command frame of a seek: nothing to show.
-        return Ok((Packet::Nothing, 0));
-    }
-    let packet = match take_u8(payload)? {
-        0 => Packet::Header,
-        1 => Packet::Frame,
-        2 => Packet::Nothing,
-        _ => return Err(FlvError::Bitstream),
-    };
-    Ok((packet, take_i24(payload)?))
-}
-
-/// Enhanced RTMP: the low four bits are the packet type, a `FourCC` follows.
-fn enhanced_video(head: u8, payload: &mut Bytes) -> Result<(Packet, i32), FlvError> {
-    let packet_type = head & 15;
-    if packet_type == 6 {
-        return Err(FlvError::Codec("multitrack video"));
-    }
-    match &take_four(payload)? {
-        b"avc1" => {}
-        b"hvc1" => return Err(FlvError::Codec("HEVC")),
-        b"av01" => return Err(FlvError::Codec("AV1")),
-        b"vp08" | b"vp09" => return Err(FlvError::Codec("VP8 and VP9")),
-        _ => return Err(FlvError::Codec("this video codec")),
-    }
-    match packet_type {
-        0 => Ok((Packet::Header, 0)),
-        1 => Ok((Packet::Frame, take_i24(payload)?)),
-        3 => Ok((Packet::Frame, 0)),
-        2 | 4 => Ok((Packet::Nothing, 0)),
-        _ => Err(FlvError::Bitstream),
-    }
-}
-
-fn enhanced_audio(head: u8, payload: &mut Bytes) -> Result<Packet, FlvError> {
-    let packet_type = head & 15;
-    if packet_type == 5 {
-        return Err(FlvError::Codec("multitrack sound"));
-    }
-    match &take_four(payload)? {
-        b"mp4a" => {}
-        b"Opus" => return Err(FlvError::Codec("Opus")),
-        b"ac-3" | b"ec-3" => return Err(FlvError::Codec("AC-3")),
-        b"fLaC" => return Err(FlvError::Codec("FLAC")),
-        b".mp3" => return Err(FlvError::Codec("MP3")),
-        _ => return Err(FlvError::Codec("this sound codec")),
-    }
-    match packet_type {
-        0 => Ok(Packet::Header),
-        1 => Ok(Packet::Frame),
-        2 | 4 => Ok(Packet::Nothing),
-        _ => Err(FlvError::Bitstream),
-    }
-}
-
-const fn classic_sound(format: u8) -> &'static str {
-    match format {
-        2 | 14 => "MP3",
-        4..=6 => "Nellymoser",
-        7 | 8 => "G.711",
-        11 => "Speex",
-        _ => "uncompressed sound",
-    }
-}
-
-fn take_u8(from: &mut Bytes) -> Result<u8, FlvError> {
-    from.try_get_u8().map_err(|_short| FlvError::Bitstream)
-}
-
-/// A signed 24-bit number.
-fn take_i24(from: &mut Bytes) -> Result<i32, FlvError> {
-    let value = from.try_get_int(3).map_err(|_short| FlvError::Bitstream)?;
-    i32::try_from(value).map_err(|_wide| FlvError::Bitstream)
-}
-
-fn take_four(from: &mut Bytes) -> Result<[u8; 4], FlvError> {
-    from.try_get_u32()
-        .map(u32::to_be_bytes)
-        .map_err(|_short| FlvError::Bitstream)
-}
-
-/// What the NAL units of one payload are.
-struct AccessUnit {
-    length_bytes: usize,
-    sps: Vec<Bytes>,
-    pps: Vec<Bytes>,
-    has_picture: bool,
-    is_key: bool,
-    is_discardable: bool,
-    /// True when every NAL unit stays and lengths have four bytes already.
-    is_canonical: bool,
-}
-
-impl AccessUnit {
-    fn read(payload: &Bytes, length_bytes: usize) -> Result<Self, FlvError> {
-        let mut unit = Self {
-            length_bytes,
-            sps: Vec::new(),
-            pps: Vec::new(),
-            has_picture: false,
-            is_key: false,
-            is_discardable: true,
-            is_canonical: length_bytes == 4,
-        };
-        for nal in h264::nals_of(payload, length_bytes) {
-            let nal = nal.map_err(|_bad| FlvError::Bitstream)?;
-            let header = nal.first().copied().unwrap_or(0);
-            match NalKind::of(header) {
-                NalKind::Sps => unit.sps.push(payload.slice_ref(nal)),
-                NalKind::Pps => unit.pps.push(payload.slice_ref(nal)),
-                kind @ (NalKind::Slice | NalKind::Idr) => {
-                    unit.has_picture = true;
-                    unit.is_key |= kind == NalKind::Idr;
-                    unit.is_discardable &= header & 0x60 == 0;
-                }
-                NalKind::Sei | NalKind::Other | NalKind::Filler => {}
-            }
-            unit.is_canonical &= stays(header);
-        }
-        Ok(unit)
-    }
-
-    /// Parameter sets that came with a keyframe instead of a sequence header.
-    fn sets_in_band(&self) -> Option<Result<Format, FlvError>> {
-        if !self.is_key || self.sps.is_empty() || self.pps.is_empty() {
-            return None;
-        }
-        let config = h264::Config::new(self.sps.clone(), self.pps.clone());
-        let config = config.map_err(|_bad| FlvError::Bitstream);
-        let length_bytes = self.length_bytes;
-        Some(config.and_then(|config| {
-            picture_format(h264::Config {
-                length_bytes,
-                ..config
-            })
-        }))
-    }
-
-    fn canonical(&self, payload: Bytes) -> Bytes {
-        if self.is_canonical {
-            return payload;
-        }
-        let mut out = BytesMut::with_capacity(payload.len() + 16);
-        for nal in h264::nals_of(&payload, self.length_bytes).flatten() {
-            if stays(nal.first().copied().unwrap_or(0)) {
-                h264::put_nal(&mut out, nal);
-            }
-        }
-        out.freeze()
-    }
-}
-
-/// Parameter sets live in the track's parameters; delimiters and filler serve nobody.
-const fn stays(header: u8) -> bool {
-    !matches!(
-        NalKind::of(header),
-        NalKind::Sps | NalKind::Pps | NalKind::Filler
-    )
 }
 
 #[cfg(test)]

@@ -13,18 +13,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::FlvError;
+use super::format::{Format, Framing};
 use crate::frame::TrackInfo;
 
 /// New parameters at most this often.
 pub(super) const CHANGE_INTERVAL_MIN: Duration = Duration::from_secs(1);
-
-/// What a header says.
-#[derive(Clone, Debug)]
-pub(super) struct Format {
-    pub(super) info: TrackInfo,
-    /// Bytes of a NAL unit's length in the payloads; of no meaning where there are no NAL units.
-    pub(super) length_bytes: usize,
-}
 
 /// One track of a session.
 #[derive(Debug)]
@@ -76,7 +69,7 @@ impl Track {
             }
         };
         if track.format.info.is_same_format(&format.info) {
-            track.format.length_bytes = format.length_bytes;
+            track.format.framing = format.framing;
             if !matches!(track.next, Next::Nothing) {
                 track.wait_for(Next::Nothing);
             }
@@ -101,11 +94,11 @@ impl Track {
         now.saturating_duration_since(self.changed) < CHANGE_INTERVAL_MIN
     }
 
-    /// Bytes of a NAL unit's length in the payload that comes now.
-    pub(super) const fn length_bytes(&self) -> usize {
+    /// How the payload that comes now is to be read.
+    pub(super) const fn framing(&self) -> Framing {
         match &self.next {
-            Next::Waits(format) => format.length_bytes,
-            Next::Nothing | Next::Unreadable => self.format.length_bytes,
+            Next::Waits(format) => format.framing,
+            Next::Nothing | Next::Unreadable => self.format.framing,
         }
     }
 

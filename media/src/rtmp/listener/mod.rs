@@ -282,6 +282,9 @@ impl Connection {
             .push(now, kind, message.timestamp, message.payload)
         {
             Ok(units) => {
+                if units.has_others {
+                    self.hub.stats().reject("rtmp", "multitrack");
+                }
                 let changed = units.track.map(|track| publisher.set_track(now, track));
                 if let Some(Err(_codec)) = changed {
                     self.finish(EndReason::CodecChanged);

@@ -5,12 +5,16 @@
     reason = "the tests cut constants of known length"
 )]
 
-use bytes::Bytes;
+mod enhanced;
+
+use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::track::CHANGE_INTERVAL_MIN;
 use super::*;
+use crate::bitstream::h264;
+use crate::frame::Shape;
 
 /// A 640x360 baseline stream.
 const AVCC: &[u8] = &[
@@ -371,19 +375,20 @@ fn codecs_that_are_not_taken_end_the_session_by_name() {
     let video: [(&[u8], &str); 7] = [
         (&[0x12, 0], "Sorenson H.263"),
         (&[0x14, 0], "VP6"),
-        (&[0x1c, 0], "HEVC"),
-        (b"\x90hvc1", "HEVC"),
-        (b"\x90av01", "AV1"),
-        (b"\x90vp09", "VP8 and VP9"),
-        (b"\x96avc1", "multitrack video"),
+        (&[0x1c, 0], "HEVC outside of enhanced RTMP"),
+        (b"\x90vp08", "VP8"),
+        (b"\x90vp09", "VP9"),
+        (b"\x90vvc1", "VVC"),
+        (b"\x90xyz1", "this video codec"),
     ];
-    let audio: [(&[u8], &str); 6] = [
+    let audio: [(&[u8], &str); 7] = [
         (&[0x2f, 0], "MP3"),
         (&[0x7f, 0], "G.711"),
         (&[0xbf, 0], "Speex"),
-        (b"\x90Opus", "Opus"),
+        (b"\x90ac-3", "AC-3"),
+        (b"\x90ec-3", "AC-3"),
         (b"\x90fLaC", "FLAC"),
-        (b"\x95mp4a", "multitrack sound"),
+        (b"\x90.mp3", "MP3"),
     ];
     let of = |kind: Kind, rows: &[(&'static [u8], &'static str)]| {
         for (body, name) in rows {
