@@ -74,8 +74,7 @@ impl Snapshot<'_> {
     fn write(&self, out: &mut String, skipped: usize, is_v2: bool) -> std::fmt::Result {
         let window = self.window;
         self.write_head(out, is_v2)?;
-        let first = window.segments.front().or(window.open.as_ref());
-        writeln!(out, "#EXT-X-MEDIA-SEQUENCE:{}", first.map_or(0, |s| s.msn))?;
+        writeln!(out, "#EXT-X-MEDIA-SEQUENCE:{}", window.media_sequence())?;
         writeln!(
             out,
             "#EXT-X-DISCONTINUITY-SEQUENCE:{}",

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::directives::{Directives, Skip};
 use super::playlist::{DateRange, Multivariant, Sibling, Snapshot};
 use super::segmenter::Targets;
-use super::window::Window;
+use super::window::{Bounds, Window};
 use crate::cue::{Cue, CueKind, CueNews};
 use crate::time::MediaTime;
 
@@ -431,7 +431,8 @@ impl Stream {
     }
 
     pub(super) fn show(&self, rendition: RenditionId) {
-        let window = Window::new(self.config.window);
+        let bounds = Bounds::new(self.config.window, self.config.target_duration);
+        let window = Window::new(bounds);
         self.change(|shown| *shown.slot(rendition) = Some(window));
     }
 

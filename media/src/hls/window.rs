@@ -3,7 +3,8 @@
 //! Invariants
 //! - Changes are appends, removals in order, and increments (I24).
 //! - A media name never denotes two contents (I28): numbers are never reused.
-//! - Memory is bounded: [`BYTES_MAX`] and the window's length.
+//! - Memory is bounded: [`Bounds`]. Short of it, what is no longer listed leaves first, then the
+//!   oldest of the list, which keeps [`Bounds::length_min`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,6 +19,27 @@ use crate::time::MediaTime;
 const BYTES_MAX: usize = 128 << 20;
 /// How much longer than its own length and the window's a segment stays, after it was listed.
 const STAYS_EXTRA: Duration = Duration::from_secs(4);
+
+/// How much a window holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Length of the list.
+    pub(super) length: Duration,
+    /// The list stays this long even when memory is short.
+    pub(super) length_min: Duration,
+    /// Bytes of all that can be fetched.
+    pub(super) bytes_max: usize,
+}
+
+impl Bounds {
+    pub(super) fn new(length: Duration, target: Duration) -> Self {
+        Self {
+            length,
+            length_min: target * 3,
+            bytes_max: BYTES_MAX,
+        }
+    }
+}
 
 /// A part, complete.
 #[derive(Clone, Debug)]
@@ -60,7 +82,7 @@ pub(super) struct Opening {
 /// The window of one rendition.
 #[derive(Debug)]
 pub(super) struct Window {
-    length: Duration,
+    bounds: Bounds,
     /// Complete segments, listed.
     pub(super) segments: VecDeque<Segment>,
     pub(super) open: Option<Segment>,
@@ -78,9 +100,9 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) const fn new(length: Duration) -> Self {
+    pub(super) const fn new(bounds: Bounds) -> Self {
         Self {
-            length,
+            bounds,
             segments: VecDeque::new(),
             open: None,
             gone: VecDeque::new(),
@@ -147,38 +169,53 @@ impl Window {
     }
 
     fn evict(&mut self, now: Instant) {
-        while let Some(first) = self.segments.front() {
-            let listed: Duration = self.segments.iter().map(|s| s.duration).sum();
-            let is_long = listed.saturating_sub(first.duration) >= self.length;
-            if !is_long && self.bytes <= BYTES_MAX {
-                break;
+        while self.outlasts(self.bounds.length) {
+            self.unlist();
+        }
+        let is_over = |s: &Segment| {
+            let stays = s.duration + self.bounds.length + STAYS_EXTRA;
+            s.listed
+                .is_none_or(|at| now.saturating_duration_since(at) > stays)
+        };
+        for _ in 0..self.gone.iter().take_while(|s| is_over(s)).count() {
+            self.forget();
+        }
+        while self.bytes > self.bounds.bytes_max {
+            if self.gone.is_empty() {
+                if !self.outlasts(self.bounds.length_min) {
+                    break;
+                }
+                self.unlist();
             }
-            let Some(segment) = self.segments.pop_front() else {
-                break;
-            };
+            self.forget();
+        }
+        let oldest = self.all().next().map_or(0, |s| s.init);
+        while self.inits.len() > 1 && self.inits.front().is_some_and(|i| i.0 < oldest) {
+            self.inits.pop_front();
+        }
+    }
+
+    /// Whether the list is that long even without its oldest segment.
+    fn outlasts(&self, length: Duration) -> bool {
+        let listed: Duration = self.segments.iter().map(|s| s.duration).sum();
+        let oldest = self.segments.front();
+        oldest.is_some_and(|s| listed.saturating_sub(s.duration) >= length)
+    }
+
+    /// Takes the oldest segment off the list; it can still be fetched.
+    fn unlist(&mut self) {
+        if let Some(segment) = self.segments.pop_front() {
             // The tag leaves with its segment: what follows is as many discontinuities in.
             let follows = self.segments.front().is_some_and(|s| s.is_discontinuity);
             self.discontinuity_sequence += u64::from(follows);
             self.gone.push_back(segment);
         }
-        while self.gone.front().is_some_and(|s| {
-            let stays = s.duration + self.length + STAYS_EXTRA;
-            let is_over = s
-                .listed
-                .is_none_or(|at| now.saturating_duration_since(at) > stays);
-            is_over || self.bytes > BYTES_MAX
-        }) {
-            if let Some(segment) = self.gone.pop_front() {
-                self.bytes -= segment.bytes.len();
-            }
-        }
-        let oldest = self
-            .gone
-            .front()
-            .or_else(|| self.segments.front())
-            .map_or(0, |s| s.init);
-        while self.inits.len() > 1 && self.inits.front().is_some_and(|i| i.0 < oldest) {
-            self.inits.pop_front();
+    }
+
+    /// Lets go of the oldest segment that is no longer listed.
+    fn forget(&mut self) {
+        if let Some(segment) = self.gone.pop_front() {
+            self.bytes -= segment.bytes.len();
         }
     }
 
@@ -214,6 +251,12 @@ impl Window {
     /// The number of the next part, which the playlist hints at.
     pub(super) const fn hinted_part(&self) -> u64 {
         self.next_part
+    }
+
+    /// `EXT-X-MEDIA-SEQUENCE`: of the first segment in the list, or of the one that will be.
+    pub(super) fn media_sequence(&self) -> u64 {
+        let first = self.segments.front().or(self.open.as_ref());
+        first.map_or(self.next_msn, |s| s.msn)
     }
 
     /// Sequence number of the newest complete segment.
@@ -252,4 +295,66 @@ fn joined(parts: &mut [Part]) -> Bytes {
         from = to;
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MB: usize = 1 << 20;
+
+    /// Two-second segments of one megabyte each, one after the other.
+    fn filled(bounds: Bounds, segments: i64) -> Window {
+        let mut window = Window::new(bounds);
+        for n in 0..segments {
+            let at = |n: i64| MediaTime::from_micros(n * 2_000_000);
+            window.begin(Opening {
+                start: at(n),
+                wall: OffsetDateTime::UNIX_EPOCH,
+                is_discontinuity: false,
+            });
+            window.append(Duration::from_secs(2), true, Bytes::from(vec![0; MB]));
+            window.end(Instant::now(), at(n + 1));
+        }
+        window
+    }
+
+    const BOUNDS: Bounds = Bounds {
+        length: Duration::from_secs(40),
+        length_min: Duration::from_secs(12),
+        bytes_max: 128 * MB,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn short_of_memory_what_is_no_longer_listed_leaves_first() {
+        let bytes_max = 25 * MB;
+        let window = filled(Bounds { bytes_max, ..BOUNDS }, 60);
+        assert_eq!(window.segments.len(), 20, "the list is whole");
+        assert_eq!(window.gone.len(), 5);
+        assert_eq!(window.media_sequence(), 40);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn short_of_more_memory_the_list_gets_shorter_one_segment_at_a_time() {
+        let bytes_max = 10 * MB;
+        let window = filled(Bounds { bytes_max, ..BOUNDS }, 60);
+        assert_eq!((window.segments.len(), window.gone.len()), (10, 0));
+        assert_eq!(window.media_sequence(), 50);
+        assert!(window.segment(50).is_some(), "what is listed is there");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_target_durations_stay_however_little_memory_there_is() {
+        let bytes_max = MB;
+        let window = filled(Bounds { bytes_max, ..BOUNDS }, 60);
+        assert_eq!((window.segments.len(), window.gone.len()), (6, 0));
+        assert_eq!(window.bytes, 6 * MB);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_list_names_the_segment_that_comes_next() {
+        let mut window = filled(BOUNDS, 3);
+        window.segments.clear();
+        assert_eq!(window.media_sequence(), 3);
+    }
 }
