@@ -3,4 +3,5 @@
 mod corpora;
 mod cue_alignment;
 mod late_joiner;
+mod long_gop;
 mod support;

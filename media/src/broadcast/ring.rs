@@ -452,6 +452,19 @@ impl Cursor {
     /// # Errors
     /// [`Ended`] when the track is over and all of it was read.
     pub async fn ready(&mut self) -> Result<(), Ended> {
+        self.wait(|_| false).await
+    }
+
+    /// Waits until [`Cursor::try_next`] may give something, or the track cannot be made: then it
+    /// returns at once until the caller lets go of the cursor. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Ended`] when the track is over and all of it was read.
+    pub async fn ready_or_unavailable(&mut self) -> Result<(), Ended> {
+        self.wait(|state| state.unavailable.is_some()).await
+    }
+
+    async fn wait(&mut self, is_enough: fn(&State) -> bool) -> Result<(), Ended> {
         loop {
             {
                 let state = self.ring.lock();
@@ -460,7 +473,7 @@ impl Cursor {
                     Place::Unset(start) => self.find(&state, start).is_some(),
                     Place::At { seq, .. } => seq < state.head(),
                 };
-                if has_more {
+                if has_more || is_enough(&state) {
                     return Ok(());
                 }
                 if state.is_ended {

@@ -11,6 +11,7 @@
 //! Not here: HTTP. Routes map an [`Answer`] to status and headers.
 
 mod directives;
+mod feed;
 mod mp4;
 mod packager;
 mod playlist;

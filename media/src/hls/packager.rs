@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
+use super::feed::VideoFeed;
 use super::mp4::{self, Chunk};
 use super::playlist::{Multivariant, VideoFacts};
 use super::segmenter::{AudioLine, Cut, PartCut, VideoLine};
@@ -14,12 +15,9 @@ use super::stream::{RenditionId, Stream};
 use super::window::Opening;
 use crate::broadcast::{Broadcast, Cursor, Ended, Start};
 use crate::cue::{CueCursor, CueNews};
-use crate::frame::{Codec, Frame, Kind, Shape, TrackId, TrackInfo};
+use crate::frame::{Codec, Kind, Shape, TrackId, TrackInfo};
 use crate::time::MediaTime;
 
-/// A source whose keyframes are farther apart, or with fewer frames, gives way to `clean`.
-const GOP_MAX: Duration = Duration::from_secs(3);
-const FRAME_RATE_MIN: f64 = 10.0;
 /// Sound that is this late no longer holds its segments open.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// Cue news waiting for the part that holds their T.
@@ -41,9 +39,8 @@ pub struct Packager {
 
 #[derive(Debug)]
 struct VideoSide {
-    cursor: Cursor,
+    feed: VideoFeed,
     line: VideoLine,
-    last_key: Option<MediaTime>,
 }
 
 #[derive(Debug)]
@@ -99,13 +96,9 @@ impl Packager {
             .source(Kind::Video)
             .filter(|i| i.codec == Codec::H264);
         if video.is_some() {
-            let cursor = self.broadcast.cursor(TrackId::Video, Start::OldestKey);
+            let feed = VideoFeed::new(Arc::clone(&self.broadcast));
             let line = VideoLine::new(targets);
-            self.video = Some(VideoSide {
-                cursor,
-                line,
-                last_key: None,
-            });
+            self.video = Some(VideoSide { feed, line });
             self.stream.show(RenditionId::Src);
         }
         if self
@@ -126,12 +119,11 @@ impl Packager {
             self.drain_video();
             self.drain_audio();
             self.check_ready();
-            let video = self.video.as_mut().map(|v| &mut v.cursor);
-            let audio = self.audio.as_mut().map(|a| &mut a.cursor);
+            let (video, audio) = (&mut self.video, &mut self.audio);
             tokio::select! {
                 news = self.cues.next() => self.hear(news?),
-                ready = ready(video) => ready?,
-                ready = ready(audio) => ready?,
+                ready = video_ready(video) => ready?,
+                ready = audio_ready(audio) => ready?,
             }
         }
     }
@@ -152,16 +144,15 @@ impl Packager {
     }
 
     fn drain_video(&mut self) {
-        while let Some(delivery) = self.video.as_mut().and_then(|v| v.cursor.try_next()) {
-            let frame = delivery.frame;
+        let now = Instant::now();
+        while let Some(fed) = self.video.as_mut().and_then(|v| v.feed.next(now)) {
             self.drain_cues();
-            if self.gives_way(&frame) {
-                self.switch_to_clean();
-                continue;
-            }
             let Some(video) = &mut self.video else { return };
-            let dts = frame.dts;
-            let cuts = video.line.push(frame);
+            let dts = fed.frame.dts;
+            if fed.is_turn {
+                video.line.turn();
+            }
+            let cuts = video.line.push(fed.frame);
             self.apply(RenditionId::Src, cuts);
             let Some(audio) = &mut self.audio else {
                 continue;
@@ -186,40 +177,6 @@ impl Packager {
             let cuts = audio.line.push(delivery.frame);
             self.apply(RenditionId::Aac, cuts);
         }
-    }
-
-    /// Rule 4: whether the source can no longer be passed through.
-    fn gives_way(&mut self, frame: &Frame) -> bool {
-        let Some(video) = &mut self.video else {
-            return false;
-        };
-        if video.cursor.track() != TrackId::Video {
-            return false;
-        }
-        if frame.is_key {
-            video.last_key = Some(frame.dts);
-        }
-        let last_key = video.last_key.unwrap_or(frame.dts);
-        let is_long = frame.dts.saturating_since(last_key) > GOP_MAX;
-        let is_slow = frame.dts.as_micros() > 2_000_000
-            && video
-                .cursor
-                .facts()
-                .frame_rate
-                .is_some_and(|rate| rate < FRAME_RATE_MIN);
-        (is_long || is_slow) && self.broadcast.unavailable(TrackId::Clean).is_none()
-    }
-
-    fn switch_to_clean(&mut self) {
-        let Some(video) = &mut self.video else { return };
-        info!(broadcast.id = %self.broadcast.key(), "keyframes are too far apart, re-encoding");
-        let cuts = video.line.finish();
-        let start = match cuts.last() {
-            Some(Cut::End { end }) => Start::At(*end),
-            _ => Start::NewestKey,
-        };
-        video.cursor = self.broadcast.cursor(TrackId::Clean, start);
-        self.apply(RenditionId::Src, cuts);
     }
 
     fn apply(&mut self, rendition: RenditionId, cuts: Vec<Cut>) {
@@ -327,9 +284,13 @@ impl Packager {
         if self.stream.has_multivariant() || !self.stream.is_ready() {
             return;
         }
-        let info = |side: Option<&Cursor>| side.and_then(Cursor::info);
-        let video = info(self.video.as_ref().map(|v| &v.cursor));
-        let audio = info(self.audio.as_ref().map(|a| &a.cursor));
+        let video = self.video.as_ref().map(|v| v.feed.info());
+        if video == Some(None) {
+            // Its form is not known yet, and the playlist cannot be changed later.
+            return;
+        }
+        let video = video.flatten();
+        let audio = self.audio.as_ref().and_then(|a| a.cursor.info());
         let rate = self.broadcast.facts(TrackId::Video).frame_rate;
         let video = video.and_then(|info| match info.shape {
             Shape::Video { width, height } => Some(VideoFacts {
@@ -340,11 +301,6 @@ impl Packager {
             }),
             Shape::Audio { .. } => None,
         });
-        self.stream.set_independent(
-            self.video
-                .as_ref()
-                .is_some_and(|v| v.cursor.track() == TrackId::Clean),
-        );
         self.stream.set_multivariant(Multivariant {
             video,
             audio_codecs: audio.map(|info| mp4::codecs(&info)),
@@ -354,6 +310,9 @@ impl Packager {
     }
 
     fn finish(mut self) {
+        if let Some(video) = &mut self.video {
+            video.feed.hurry();
+        }
         self.drain_cues();
         self.drain_video();
         self.drain_audio();
@@ -393,10 +352,18 @@ fn time_of(news: &CueNews) -> MediaTime {
     }
 }
 
-/// Waits for a cursor; for ever when there is none.
-async fn ready(cursor: Option<&mut Cursor>) -> Result<(), Ended> {
-    match cursor {
-        Some(cursor) => cursor.ready().await,
+/// Waits for the next picture; for ever when there is none.
+async fn video_ready(side: &mut Option<VideoSide>) -> Result<(), Ended> {
+    match side {
+        Some(side) => side.feed.ready().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the next sound; for ever when there is none.
+async fn audio_ready(side: &mut Option<AudioSide>) -> Result<(), Ended> {
+    match side {
+        Some(side) => side.cursor.ready().await,
         None => std::future::pending().await,
     }
 }

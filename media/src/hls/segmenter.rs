@@ -116,10 +116,12 @@ impl VideoLine {
         let is_jump = open.discontinuities != frame.discontinuities;
         let is_new =
             open.info.generation != frame.info.generation || open.info.config != frame.info.config;
-        if is_jump || is_new {
+        if is_jump || is_new || self.is_marked {
             if frame.is_key {
                 self.is_marked = true;
-                self.end(if is_jump { None } else { Some(frame.dts) }, &mut cuts);
+                let fits =
+                    frame.dts.micros_since(open.segment_start) <= self.targets.segment_us_max();
+                self.end(Some(frame.dts).filter(|_| fits && !is_jump), &mut cuts);
                 self.begin(frame, &mut cuts);
             }
             return cuts;
@@ -136,11 +138,15 @@ impl VideoLine {
         cuts
     }
 
-    /// Ends the line, for good or until [`VideoLine::push`] begins it again with a discontinuity.
+    /// The frames to come are of another feed: they begin with a discontinuity, at a keyframe.
+    pub const fn turn(&mut self) {
+        self.is_marked = true;
+    }
+
+    /// Ends the line for good.
     pub fn finish(&mut self) -> Vec<Cut> {
         let mut cuts = Vec::new();
         self.end(None, &mut cuts);
-        self.is_marked = true;
         cuts
     }
 

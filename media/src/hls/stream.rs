@@ -180,7 +180,6 @@ pub enum Media {
 struct Shown {
     src: Option<Window>,
     aac: Option<Window>,
-    is_src_independent: bool,
     ranges: Vec<DateRange>,
     /// Date ranges that left, newest last.
     removed: VecDeque<(String, Instant)>,
@@ -210,7 +209,6 @@ impl Stream {
             shown: Mutex::new(Shown {
                 src: None,
                 aac: None,
-                is_src_independent: false,
                 ranges: Vec::new(),
                 removed: VecDeque::new(),
                 multivariant: None,
@@ -410,7 +408,8 @@ impl Stream {
             removed: &shown.removed,
             now: Instant::now(),
             sibling: other.map(|window| Sibling { name, window }),
-            is_independent: rendition == RenditionId::Aac || shown.is_src_independent,
+            // `src` holds the publisher's own segments, whatever follows them.
+            is_independent: rendition == RenditionId::Aac,
         };
         let body = Rendered::new(snapshot.render(skip));
         shown.rendered.insert((rendition, skip), Arc::clone(&body));
@@ -443,10 +442,6 @@ impl Stream {
             }
             shown.drop_old_ranges();
         });
-    }
-
-    pub(super) fn set_independent(&self, is_independent: bool) {
-        self.change(|shown| shown.is_src_independent = is_independent);
     }
 
     /// Shows news of a listed cue in every media playlist.

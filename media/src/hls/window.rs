@@ -328,7 +328,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn short_of_memory_what_is_no_longer_listed_leaves_first() {
         let bytes_max = 25 * MB;
-        let window = filled(Bounds { bytes_max, ..BOUNDS }, 60);
+        let window = filled(
+            Bounds {
+                bytes_max,
+                ..BOUNDS
+            },
+            60,
+        );
         assert_eq!(window.segments.len(), 20, "the list is whole");
         assert_eq!(window.gone.len(), 5);
         assert_eq!(window.media_sequence(), 40);
@@ -337,7 +343,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn short_of_more_memory_the_list_gets_shorter_one_segment_at_a_time() {
         let bytes_max = 10 * MB;
-        let window = filled(Bounds { bytes_max, ..BOUNDS }, 60);
+        let window = filled(
+            Bounds {
+                bytes_max,
+                ..BOUNDS
+            },
+            60,
+        );
         assert_eq!((window.segments.len(), window.gone.len()), (10, 0));
         assert_eq!(window.media_sequence(), 50);
         assert!(window.segment(50).is_some(), "what is listed is there");
@@ -346,7 +358,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn three_target_durations_stay_however_little_memory_there_is() {
         let bytes_max = MB;
-        let window = filled(Bounds { bytes_max, ..BOUNDS }, 60);
+        let window = filled(
+            Bounds {
+                bytes_max,
+                ..BOUNDS
+            },
+            60,
+        );
         assert_eq!((window.segments.len(), window.gone.len()), (6, 0));
         assert_eq!(window.bytes, 6 * MB);
     }

@@ -1,5 +1,8 @@
 //! A synthetic show: pictures and sound with the stamps of an RTMP publisher.
 
+pub(crate) mod hls;
+pub(crate) mod list;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,61 +18,106 @@ const AVCC: &[u8] = &[
     1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 10, 0x67, 0x42, 0xc0, 0x1e, 0xda, 2, 0x80, 0xbf, 0xe5,
     0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
 ];
+/// The time of day at which a show begins, since 1970.
+pub(crate) const SHOW_BEGAN: Duration = Duration::from_secs(1_800_000_000);
+
+/// What a publisher sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    /// Pictures between keyframes.
+    pub(crate) gop: i64,
+    /// Pictures a second.
+    pub(crate) rate: i64,
+}
 
 /// A publisher that writes a show frame by frame.
 pub(crate) struct Show {
     /// Kept alive: a broadcast ends with its hub.
     _hub: Arc<Broadcasts>,
-    publisher: Publisher,
-    /// Pictures between keyframes.
-    gop: i64,
-    pictures: i64,
+    broadcast: Arc<Broadcast>,
+    publisher: Option<Publisher>,
+    pub(crate) form: Form,
+    /// Whether pictures and sound are sent now; their clocks go on all the same.
+    pub(crate) sends_picture: bool,
+    pub(crate) sends_sound: bool,
+    /// The next picture is a keyframe wherever it stands.
+    pub(crate) is_key_due: bool,
+    pub(crate) pictures: i64,
     sounds: i64,
 }
 
 impl Show {
     /// A show of 30 pictures a second with a keyframe every `gop`, and AAC at 44.1 kHz.
     pub(crate) fn start(gop: i64) -> Self {
+        Self::of(Form { gop, rate: 30 })
+    }
+
+    pub(crate) fn of(form: Form) -> Self {
         let hub = Broadcasts::new(Limits::default());
         let now = Instant::now();
         let key = BroadcastKey::new("room_1");
-        let wall = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let wall = OffsetDateTime::UNIX_EPOCH + SHOW_BEGAN;
         let mut publisher = hub.open(key, now, wall).expect("the hub is empty");
         publisher
             .set_track(now, picture_info())
             .expect("the first picture track");
         publisher
-            .set_track(now, sound_info())
+            .set_track(now, sound_info(44_100))
             .expect("the first sound track");
         Self {
             _hub: hub,
-            publisher,
-            gop,
+            broadcast: Arc::clone(publisher.broadcast()),
+            publisher: Some(publisher),
+            form,
+            sends_picture: true,
+            sends_sound: true,
+            is_key_due: false,
             pictures: 0,
             sounds: 0,
         }
     }
 
     pub(crate) fn broadcast(&self) -> Arc<Broadcast> {
-        Arc::clone(self.publisher.broadcast())
+        Arc::clone(&self.broadcast)
+    }
+
+    pub(crate) fn publisher(&mut self) -> &mut Publisher {
+        self.publisher.as_mut().expect("the show goes on")
+    }
+
+    /// The publisher goes away.
+    pub(crate) fn end(&mut self) {
+        self.publisher = None;
     }
 
     /// Lets the show run for a while of virtual time, in decode order.
     pub(crate) async fn run(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
-            tokio::time::advance(Duration::from_micros(33_333)).await;
-            self.picture();
-            while self.sounds * 1_024 * 30 <= self.pictures * 44_100 {
-                self.sound();
-            }
+            tokio::time::advance(self.picture_length()).await;
+            self.step();
+        }
+    }
+
+    pub(crate) fn picture_length(&self) -> Duration {
+        Duration::from_micros(1_000_000 / self.form.rate.unsigned_abs())
+    }
+
+    /// One picture and the sound that comes with it.
+    pub(crate) fn step(&mut self) {
+        self.picture();
+        while self.sounds * 1_024 * self.form.rate <= self.pictures * 44_100 {
+            self.sound();
         }
     }
 
     fn picture(&mut self) {
         let n = self.pictures;
         self.pictures += 1;
-        let is_key = n % self.gop == 0;
+        if !self.sends_picture {
+            return;
+        }
+        let is_key = n % self.form.gop == 0 || std::mem::take(&mut self.is_key_due);
         let nal: &[u8] = if is_key {
             &[0, 0, 0, 3, 0x65, 1, 2]
         } else {
@@ -77,19 +125,22 @@ impl Show {
         };
         let sample = Sample {
             kind: Kind::Video,
-            dts: SourceTime::from_millis(n * 1_000 / 30),
+            dts: SourceTime::from_millis(n * 1_000 / self.form.rate),
             composition: Duration::ZERO,
             samples: 0,
             is_key,
             is_discardable: false,
             payload: Bytes::from_static(nal),
         };
-        self.publisher.write(Instant::now(), sample);
+        self.publisher().write(Instant::now(), sample);
     }
 
     fn sound(&mut self) {
         let n = self.sounds;
         self.sounds += 1;
+        if !self.sends_sound {
+            return;
+        }
         let sample = Sample {
             kind: Kind::Audio,
             dts: SourceTime::from_millis(n * 1_024 * 1_000 / 44_100),
@@ -99,11 +150,11 @@ impl Show {
             is_discardable: false,
             payload: Bytes::from_static(&[0x21, 0x10, 0x04]),
         };
-        self.publisher.write(Instant::now(), sample);
+        self.publisher().write(Instant::now(), sample);
     }
 }
 
-fn picture_info() -> TrackInfo {
+pub(crate) fn picture_info() -> TrackInfo {
     TrackInfo {
         codec: Codec::H264,
         generation: 0,
@@ -116,15 +167,18 @@ fn picture_info() -> TrackInfo {
     }
 }
 
-fn sound_info() -> TrackInfo {
+/// AAC-LC of two channels at 44.1 or 48 kHz.
+pub(crate) fn sound_info(rate: u32) -> TrackInfo {
+    let config: &[u8] = if rate == 48_000 {
+        &[0x11, 0x90]
+    } else {
+        &[0x12, 0x10]
+    };
     TrackInfo {
         codec: Codec::Aac,
         generation: 0,
-        shape: Shape::Audio {
-            rate: 44_100,
-            channels: 2,
-        },
-        config: Bytes::from_static(&[0x12, 0x10]),
+        shape: Shape::Audio { rate, channels: 2 },
+        config: Bytes::from_static(config),
         reorder_frames: None,
     }
 }

@@ -1,0 +1,210 @@
+//! A media playlist as a player reads it.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A part of a segment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Part {
+    pub(crate) uri: String,
+    pub(crate) duration: Duration,
+    pub(crate) is_independent: bool,
+    pub(crate) is_gap: bool,
+}
+
+/// A segment; without `duration` it is still open.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Segment {
+    pub(crate) msn: u64,
+    pub(crate) uri: Option<String>,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) date: OffsetDateTime,
+    pub(crate) is_discontinuity: bool,
+    pub(crate) is_gap: bool,
+    pub(crate) map: String,
+    pub(crate) parts: Vec<Part>,
+}
+
+impl Segment {
+    /// Where it begins, in milliseconds since the date of the show.
+    pub(crate) fn start_ms(&self) -> i128 {
+        let epoch = OffsetDateTime::UNIX_EPOCH + super::SHOW_BEGAN;
+        (self.date - epoch).whole_milliseconds()
+    }
+}
+
+/// A media playlist.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct List {
+    pub(crate) text: String,
+    pub(crate) media_sequence: u64,
+    pub(crate) discontinuity_sequence: u64,
+    pub(crate) target: Duration,
+    pub(crate) part_target: Duration,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) hint: Option<String>,
+    pub(crate) is_ended: bool,
+}
+
+/// The value of an attribute, quoted or not.
+pub(crate) fn attribute<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (_, attributes) = line.split_once(':')?;
+    let mut rest = attributes;
+    while let Some((key, value)) = rest.split_once('=') {
+        let (value, after) = match value.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => value.split_once(',').map_or((value, ""), |(v, r)| (v, r)),
+        };
+        if key == name {
+            return Some(value);
+        }
+        rest = after.strip_prefix(',').unwrap_or(after);
+    }
+    None
+}
+
+fn seconds(text: &str) -> Duration {
+    Duration::from_secs_f64(text.parse().expect("a decimal number"))
+}
+
+/// What the tags before a segment or its first part have said of it.
+#[derive(Debug, Default)]
+struct Said {
+    date: Option<OffsetDateTime>,
+    is_discontinuity: bool,
+    is_gap: bool,
+    duration: Option<Duration>,
+    parts: Vec<Part>,
+}
+
+impl List {
+    /// Reads a whole playlist, not a delta.
+    pub(crate) fn read(text: &str) -> Self {
+        let mut list = Self {
+            text: text.to_owned(),
+            ..Self::default()
+        };
+        let (mut said, mut map) = (Said::default(), String::new());
+        for line in text.lines() {
+            let (tag, value) = line.split_once(':').unwrap_or((line, ""));
+            match tag {
+                "#EXT-X-MEDIA-SEQUENCE" => list.media_sequence = value.parse().expect("a number"),
+                "#EXT-X-DISCONTINUITY-SEQUENCE" => {
+                    list.discontinuity_sequence = value.parse().expect("a number");
+                }
+                "#EXT-X-TARGETDURATION" => list.target = seconds(value),
+                "#EXT-X-PART-INF" => {
+                    let target = attribute(line, "PART-TARGET");
+                    list.part_target = target.map(seconds).unwrap_or_default();
+                }
+                "#EXT-X-PROGRAM-DATE-TIME" => {
+                    said.date = OffsetDateTime::parse(value, &Rfc3339).ok();
+                }
+                "#EXT-X-MAP" => attribute(line, "URI")
+                    .unwrap_or_default()
+                    .clone_into(&mut map),
+                "#EXT-X-DISCONTINUITY" => said.is_discontinuity = true,
+                "#EXT-X-GAP" => said.is_gap = true,
+                "#EXT-X-PART" => said.parts.push(part(line)),
+                "#EXTINF" => said.duration = Some(seconds(value.trim_end_matches(','))),
+                "#EXT-X-PRELOAD-HINT" => list.hint = attribute(line, "URI").map(str::to_owned),
+                "#EXT-X-ENDLIST" => list.is_ended = true,
+                _ if !line.starts_with('#') => list.end(&mut said, &map, Some(line)),
+                _ => {}
+            }
+        }
+        if !said.parts.is_empty() {
+            list.end(&mut said, &map, None);
+        }
+        list
+    }
+
+    fn end(&mut self, said: &mut Said, map: &str, uri: Option<&str>) {
+        let said = std::mem::take(said);
+        let listed = u64::try_from(self.segments.len()).expect("a short list");
+        self.segments.push(Segment {
+            msn: self.media_sequence + listed,
+            uri: uri.map(str::to_owned),
+            duration: said.duration,
+            date: said.date.expect("every segment has a date"),
+            is_discontinuity: said.is_discontinuity,
+            is_gap: said.is_gap,
+            map: map.to_owned(),
+            parts: said.parts,
+        });
+    }
+
+    /// The complete segments.
+    pub(crate) fn complete(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().filter(|s| s.duration.is_some())
+    }
+
+    /// Length of the complete segments.
+    pub(crate) fn length(&self) -> Duration {
+        self.complete().filter_map(|s| s.duration).sum()
+    }
+
+    /// Sequence numbers of the segments that begin with a discontinuity.
+    pub(crate) fn breaks(&self) -> Vec<u64> {
+        let breaks = self.segments.iter().filter(|s| s.is_discontinuity);
+        breaks.map(|s| s.msn).collect()
+    }
+
+    /// Checks what holds of any media playlist by itself (spec media.md 6.1, 6.3, 6.4).
+    pub(crate) fn check(&self) {
+        for segment in self.complete() {
+            let duration = segment.duration.expect("complete");
+            assert!(
+                duration.as_secs_f64().round() <= self.target.as_secs_f64(),
+                "segment {} lasts {duration:?}: {}",
+                segment.msn,
+                self.text
+            );
+        }
+        let parts = self.segments.iter().flat_map(|s| &s.parts);
+        for part in parts.clone() {
+            assert!(part.duration <= self.part_target, "{part:?}");
+        }
+        let begins: Vec<i128> = self.segments.iter().map(Segment::start_ms).collect();
+        assert!(begins.is_sorted(), "dates go on: {}", self.text);
+        let open = self.segments.iter().position(|s| s.duration.is_none());
+        assert!(open.is_none_or(|n| n + 1 == self.segments.len()));
+        let first = self.segments.iter().position(|s| !s.parts.is_empty());
+        let mut with_parts = self.segments.iter().skip(first.unwrap_or(usize::MAX));
+        assert!(
+            with_parts.all(|s| !s.parts.is_empty()),
+            "parts are listed all or none: {}",
+            self.text
+        );
+        let hint = self.hint.as_ref();
+        assert!(parts.clone().all(|p| Some(&p.uri) != hint), "{}", self.text);
+    }
+
+    /// Segments follow each other on the time of day, within a millisecond of rounding each.
+    pub(crate) fn check_that_nothing_is_missing(&self) {
+        for (one, next) in self.segments.iter().zip(self.segments.iter().skip(1)) {
+            let length = one.duration.expect("only the last one is open");
+            let length = i128::try_from(length.as_micros()).expect("short");
+            let apart = (next.start_ms() - one.start_ms()) * 1_000 - length;
+            assert!(
+                apart.abs() <= 25_000,
+                "after {}: {apart} us: {}",
+                one.msn,
+                self.text
+            );
+        }
+    }
+}
+
+fn part(line: &str) -> Part {
+    Part {
+        uri: attribute(line, "URI")
+            .expect("a part has an address")
+            .to_owned(),
+        duration: seconds(attribute(line, "DURATION").expect("a part has a length")),
+        is_independent: attribute(line, "INDEPENDENT") == Some("YES"),
+        is_gap: attribute(line, "GAP") == Some("YES"),
+    }
+}
