@@ -22,6 +22,8 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const PAYLOAD_BYTES_MAX: usize = 1_024;
 /// How far ahead a cue may be placed.
 pub const AHEAD_MAX: Duration = Duration::from_secs(60);
+/// How long a cue may last, if it has an end.
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Listed cues open at once.
 pub const OPEN_MAX: usize = 200;
 /// Cue news kept for readers.
@@ -121,8 +123,8 @@ pub enum CueError {
     /// The id was used before in this instance.
     #[error("this id was used before")]
     IdUsed,
-    /// The time is more than 60 s ahead, or before the epoch.
-    #[error("the time is before the start or more than 60 s ahead")]
+    /// The time is more than 60 s ahead or before the epoch, or the duration is over 24 h.
+    #[error("a cue begins between the start and 60 s ahead, and lasts at most 24 h")]
     OutOfRange,
     /// More cues than the bounds allow.
     #[error("too many cues; wait a moment")]
@@ -310,6 +312,9 @@ fn admit(state: &mut State, now: Instant, cue: &NewCue) -> Result<(), CueError> 
     if !is_name(&cue.id) || !is_name(&cue.class) {
         return Err(CueError::BadName);
     }
+    if cue.duration.is_some_and(|d| d > DURATION_MAX) {
+        return Err(CueError::OutOfRange);
+    }
     let is_waiting = state.pending.iter().any(|p| p.cue.id == cue.id);
     if is_waiting || state.ids.iter().any(|id| *id == cue.id) {
         return Err(CueError::IdUsed);
@@ -487,6 +492,24 @@ mod tests {
             log.put(later, new("x", CueKind::Passing), MediaTime::ZERO),
             Err(CueError::IdUsed)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cue_longer_than_a_day_is_refused() {
+        let log = Arc::new(CueLog::new());
+        let lasting = |id: &str, duration| NewCue {
+            duration: Some(duration),
+            ..new(id, CueKind::Listed)
+        };
+        for duration in [DURATION_MAX + Duration::from_micros(1), Duration::MAX] {
+            let put = log.put(Instant::now(), lasting("a", duration), MediaTime::ZERO);
+            assert_eq!(put, Err(CueError::OutOfRange));
+            let waiting = log.wait_for_frame(Instant::now(), lasting("a", duration));
+            assert!(matches!(waiting, Err(CueError::OutOfRange)));
+        }
+        let put = log.put(Instant::now(), lasting("a", DURATION_MAX), MediaTime::ZERO);
+        assert!(put.is_ok());
+        log.lapse(MediaTime::from_micros(1));
     }
 
     #[test]

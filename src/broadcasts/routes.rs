@@ -73,7 +73,7 @@ struct CueBody {
     /// Microseconds on the room's timeline, at most 60 s ahead; the next frame when missing
     #[serde(default)]
     t_us: Option<i64>,
-    /// Microseconds; open-ended when missing
+    /// Microseconds, at most a day; open-ended when missing
     #[serde(default)]
     duration_us: Option<u64>,
 }

@@ -522,10 +522,9 @@ impl Shown {
             return;
         };
         let is_over = |range: &mut DateRange| {
-            let end = range
-                .end
-                .or_else(|| range.cue.duration.map(|d| range.start + d));
-            end.is_some_and(|end| end < oldest)
+            let lasts = range.cue.duration.and_then(|d| d.try_into().ok());
+            let end = lasts.and_then(|d: time::Duration| range.start.checked_add(d));
+            range.end.or(end).is_some_and(|end| end < oldest)
         };
         let over: Vec<DateRange> = self.ranges.extract_if(.., is_over).collect();
         over.into_iter()
