@@ -16,6 +16,7 @@ const TARGETS: Targets = Targets {
     part: Duration::from_millis(500),
     segment: Duration::from_secs(2),
     target: Duration::from_secs(4),
+    gap_after: Duration::from_secs(2),
 };
 const FRAMES: i64 = 3_600;
 

@@ -50,6 +50,7 @@ impl Paths {
             segment_target: Duration::from_secs(2),
             part_target: Duration::from_millis(500),
             window: Duration::from_secs(40),
+            gap_after: Duration::from_secs(2),
         };
         let stream = Stream::new("abcdefghijkl", config, Held::default());
         let packager = Packager::new(show.broadcast(), Arc::clone(&stream));

@@ -4,4 +4,6 @@ mod corpora;
 mod cue_alignment;
 mod late_joiner;
 mod long_gop;
+mod no_audio;
+mod param_change;
 mod support;

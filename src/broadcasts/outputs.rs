@@ -43,6 +43,7 @@ pub(super) fn start(app: &App, broadcast: &Arc<Broadcast>) {
         segment_target: hls.segment_target,
         part_target: hls.part_target,
         window: hls.window,
+        gap_after: hls.gap_after,
     };
     let stream = Stream::new(broadcast.instance(), config, outputs.held.clone());
     let room = broadcast.key().as_str().to_owned();

@@ -94,7 +94,12 @@ async fn a_cue_beyond_a_bound_is_refused_by_name() {
         ("class", json!(""), 422, "out_of_bounds"),
         ("class", json!("a\"b"), 422, "out_of_bounds"),
         ("id", json!("x".repeat(65)), 422, "out_of_bounds"),
-        ("duration_us", json!(86_400_000_001_u64), 422, "at_out_of_range"),
+        (
+            "duration_us",
+            json!(86_400_000_001_u64),
+            422,
+            "at_out_of_range",
+        ),
         ("duration_us", json!(u64::MAX), 422, "at_out_of_range"),
         ("duration_us", json!(-1), 400, "malformed"),
         ("kind", json!("loud"), 400, "malformed"),

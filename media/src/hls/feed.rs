@@ -35,6 +35,8 @@ pub(super) struct Fed {
     pub(super) frame: Arc<Frame>,
     /// It is the first of another feed than the frame before.
     pub(super) is_turn: bool,
+    /// Frames before it were lost.
+    pub(super) is_after_loss: bool,
 }
 
 /// The picture of `src`, whichever track it is read from.
@@ -120,7 +122,7 @@ impl VideoFeed {
                     if self.watch.gives_way(&delivery.frame, &self.cursor) && is_possible {
                         self.turn(delivery.frame.dts);
                     }
-                    return Some(self.pass(delivery.frame));
+                    return Some(self.pass(delivery));
                 }
                 Mode::Turning(turning) => {
                     let Some(reason) = turning.clean.unavailable() else {
@@ -130,7 +132,7 @@ impl VideoFeed {
                 }
                 Mode::Clean => {
                     if let Some(delivery) = self.cursor.try_next() {
-                        return Some(self.pass(delivery.frame));
+                        return Some(self.pass(delivery));
                     }
                     let reason = self.cursor.unavailable()?;
                     self.fall_back(reason);
@@ -161,11 +163,12 @@ impl VideoFeed {
         }
     }
 
-    fn pass(&mut self, frame: Arc<Frame>) -> Fed {
-        self.passed = Some(frame.dts);
+    fn pass(&mut self, delivery: Delivery) -> Fed {
+        self.passed = Some(delivery.frame.dts);
         Fed {
-            frame,
+            frame: delivery.frame,
             is_turn: std::mem::take(&mut self.has_turned),
+            is_after_loss: delivery.skipped > 0,
         }
     }
 
@@ -192,10 +195,10 @@ impl VideoFeed {
     fn next_turning(&mut self, now: Instant) -> Option<Fed> {
         let held = self.take_source(now)?;
         let Mode::Turning(turning) = &mut self.mode else {
-            return Some(self.pass(held.delivery.frame));
+            return Some(self.pass(held.delivery));
         };
         match turning.judge(&held, self.passed, now) {
-            Verdict::Pass => Some(self.pass(held.delivery.frame)),
+            Verdict::Pass => Some(self.pass(held.delivery)),
             Verdict::Wait => {
                 self.held = Some(held);
                 None
@@ -206,7 +209,8 @@ impl VideoFeed {
                     self.cursor = turning.clean;
                 }
                 self.has_turned = true;
-                Some(self.pass(key))
+                let (frame, skipped) = (key, 0);
+                Some(self.pass(Delivery { frame, skipped }))
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -18,8 +19,8 @@ use crate::cue::{CueCursor, CueNews};
 use crate::frame::{Codec, Kind, Shape, TrackId, TrackInfo};
 use crate::time::MediaTime;
 
-/// Sound that is this late no longer holds its segments open.
-const SILENT_AFTER: Duration = Duration::from_secs(2);
+/// A track whose header came but no frame, this long after the other's first, is none.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// Cue news waiting for the part that holds their T.
 const NEWS_MAX: usize = 1_000;
 
@@ -41,12 +42,29 @@ pub struct Packager {
 struct VideoSide {
     feed: VideoFeed,
     line: VideoLine,
+    span: Span,
 }
 
 #[derive(Debug)]
 struct AudioSide {
     cursor: Cursor,
     line: AudioLine,
+    span: Span,
+}
+
+/// First and newest frame of a track.
+#[derive(Debug, Default)]
+struct Span(Option<(MediaTime, MediaTime)>);
+
+impl Span {
+    fn add(&mut self, t: MediaTime) {
+        let (first, newest) = self.0.unwrap_or((t, t));
+        self.0 = Some((first, newest.max(t)));
+    }
+
+    fn lasts(&self) -> Option<Duration> {
+        self.0.map(|(first, newest)| newest.saturating_since(first))
+    }
 }
 
 /// Bytes seen, for the rates of the multivariant playlist.
@@ -98,7 +116,8 @@ impl Packager {
         if video.is_some() {
             let feed = VideoFeed::new(Arc::clone(&self.broadcast));
             let line = VideoLine::new(targets);
-            self.video = Some(VideoSide { feed, line });
+            let span = Span::default();
+            self.video = Some(VideoSide { feed, line, span });
             self.stream.show(RenditionId::Src);
         }
         if self
@@ -108,7 +127,8 @@ impl Packager {
         {
             let cursor = self.broadcast.cursor(TrackId::Audio, Start::OldestKey);
             let line = AudioLine::new(targets, video.is_some());
-            self.audio = Some(AudioSide { cursor, line });
+            let span = Span::default();
+            self.audio = Some(AudioSide { cursor, line, span });
             self.stream.show(RenditionId::Aac);
         }
     }
@@ -118,6 +138,7 @@ impl Packager {
             self.drain_cues();
             self.drain_video();
             self.drain_audio();
+            self.drop_missing();
             self.check_ready();
             let (video, audio) = (&mut self.video, &mut self.audio);
             tokio::select! {
@@ -148,25 +169,29 @@ impl Packager {
         while let Some(fed) = self.video.as_mut().and_then(|v| v.feed.next(now)) {
             self.drain_cues();
             let Some(video) = &mut self.video else { return };
-            let dts = fed.frame.dts;
+            video.span.add(fed.frame.dts);
             if fed.is_turn {
                 video.line.turn();
             }
+            if fed.is_after_loss {
+                video.line.lose();
+            }
             let cuts = video.line.push(fed.frame);
+            let known_until = video.line.known_until();
             self.apply(RenditionId::Src, cuts);
-            let Some(audio) = &mut self.audio else {
-                continue;
-            };
-            let cuts = audio.line.advance(dts);
-            self.apply(RenditionId::Aac, cuts);
-            // Sound that is in its ring is not silent, however late this task runs.
-            self.drain_audio();
-            let Some(audio) = &mut self.audio else {
-                continue;
-            };
-            let cuts = audio.line.give_up(dts - SILENT_AFTER);
-            self.apply(RenditionId::Aac, cuts);
+            if let Some(known_until) = known_until {
+                self.follow(known_until);
+            }
         }
+    }
+
+    /// The picture has come to `t`.
+    fn follow(&mut self, t: MediaTime) {
+        self.cut_sound(|line| line.advance(t));
+        // Sound that is in its ring is not silent, however late this task runs.
+        self.drain_audio();
+        let silent_until = t - self.stream.config().gap_after;
+        self.cut_sound(|line| line.silence(silent_until));
     }
 
     fn drain_audio(&mut self) {
@@ -174,8 +199,39 @@ impl Packager {
             let Some(delivery) = audio.cursor.try_next() else {
                 return;
             };
-            let cuts = audio.line.push(delivery.frame);
-            self.apply(RenditionId::Aac, cuts);
+            audio.span.add(delivery.frame.dts);
+            self.cut_sound(|line| line.push(delivery.frame));
+        }
+    }
+
+    fn cut_sound(&mut self, step: impl FnOnce(&mut AudioLine) -> Vec<Cut>) {
+        let Some(audio) = &mut self.audio else { return };
+        let cuts = step(&mut audio.line);
+        let asked = audio.line.take_break();
+        if let (Some(video), Some((from, discontinuities))) = (&mut self.video, asked) {
+            video.line.break_from(from, discontinuities);
+        }
+        self.apply(RenditionId::Aac, cuts);
+    }
+
+    /// A header without frames must not keep the other track from being shown.
+    fn drop_missing(&mut self) {
+        let (Some(video), Some(audio)) = (&self.video, &self.audio) else {
+            return;
+        };
+        match (video.span.lasts(), audio.span.lasts()) {
+            (Some(lasts), None) if lasts >= FIRST_WAIT => {
+                warn!(broadcast.id = %self.broadcast.key(), "sound was announced, none came");
+                self.audio = None;
+                self.stream.hide(RenditionId::Aac);
+            }
+            (None, Some(lasts)) if lasts >= FIRST_WAIT => {
+                warn!(broadcast.id = %self.broadcast.key(), "a picture was announced, none came");
+                self.video = None;
+                self.stream.hide(RenditionId::Src);
+                self.cut_sound(AudioLine::lead);
+            }
+            _ => {}
         }
     }
 
@@ -186,10 +242,11 @@ impl Packager {
                     start,
                     is_discontinuity,
                     info,
-                } => {
-                    self.begin(rendition, start, is_discontinuity, &info);
-                }
+                } => self.begin(rendition, (start, is_discontinuity), info.as_deref()),
                 Cut::Part(part) => self.part(rendition, &part),
+                Cut::Gap { duration } => self.stream.edit(rendition, |window| {
+                    window.append(duration, false, Bytes::new());
+                }),
                 Cut::End { end } => {
                     let now = Instant::now();
                     self.stream.edit(rendition, |window| window.end(now, end));
@@ -201,32 +258,30 @@ impl Packager {
     fn begin(
         &mut self,
         rendition: RenditionId,
-        start: MediaTime,
-        is_discontinuity: bool,
-        info: &TrackInfo,
+        (start, is_discontinuity): (MediaTime, bool),
+        info: Option<&TrackInfo>,
     ) {
-        if rendition == RenditionId::Src
-            && let Some(audio) = &mut self.audio
-        {
-            audio.line.bound(start, is_discontinuity);
+        if rendition == RenditionId::Src {
+            self.cut_sound(|line| line.bound(start, is_discontinuity));
         }
-        let init = match mp4::init(info) {
-            Ok(init) => init,
-            Err(err) => {
-                warn!(
-                    error = &err as &dyn std::error::Error,
-                    "cannot write an init section"
-                );
-                return;
-            }
-        };
+        let init = info.map(mp4::init).and_then(|init| {
+            init.inspect_err(|err| {
+                let error = err as &dyn std::error::Error;
+                warn!(error, "cannot write an init section");
+            })
+            .ok()
+        });
         let wall = self.broadcast.wall(start);
+        let is_gap = init.is_none();
         self.stream.edit(rendition, |window| {
-            window.set_init(init);
+            if let Some(init) = init {
+                window.set_init(init);
+            }
             window.begin(Opening {
                 start,
                 wall,
                 is_discontinuity,
+                is_gap,
             });
         });
     }
@@ -316,14 +371,12 @@ impl Packager {
         self.drain_cues();
         self.drain_video();
         self.drain_audio();
+        let end = self.video.as_ref().and_then(|v| v.line.edge());
         if let Some(video) = &mut self.video {
             let cuts = video.line.finish();
             self.apply(RenditionId::Src, cuts);
         }
-        if let Some(audio) = &mut self.audio {
-            let cuts = audio.line.finish();
-            self.apply(RenditionId::Aac, cuts);
-        }
+        self.cut_sound(|line| line.finish(end));
         self.stream.end();
     }
 }

@@ -89,7 +89,6 @@ impl Snapshot<'_> {
                 write_range(out, range)?;
             }
         }
-        let end = self.end();
         // A skipped segment took its init section's tag along; the player still knows it.
         let before = skipped.checked_sub(1).and_then(|n| window.segments.get(n));
         let mut init = before.map(|s| s.init);
@@ -97,11 +96,14 @@ impl Snapshot<'_> {
             if n > 0 || segment.msn == 0 {
                 write_break(out, segment)?;
             }
-            self.write_segment(out, segment, &mut init, end)?;
+            self.write_segment(out, segment, &mut init)?;
         }
-        if let Some(open) = &window.open {
+        if let Some(open) = &window.open
+            && !open.parts.is_empty()
+        {
             write_break(out, open)?;
-            self.write_open(out, open, &mut init)?;
+            self.write_start(out, open, &mut init)?;
+            self.write_parts(out, open)?;
         }
         if window.is_ended {
             return writeln!(out, "#EXT-X-ENDLIST");
@@ -156,31 +158,17 @@ impl Snapshot<'_> {
         out: &mut String,
         segment: &Segment,
         init: &mut Option<u32>,
-        end: Duration,
     ) -> std::fmt::Result {
         self.write_start(out, segment, init)?;
-        let from_end = end.saturating_sub(self.offset(segment));
+        let from_end = self.window.edge.saturating_since(segment.start);
         if from_end <= self.targets.target * 3 {
             self.write_parts(out, segment)?;
         }
-        if segment.is_gap() {
+        if segment.is_gap {
             writeln!(out, "#EXT-X-GAP")?;
         }
         writeln!(out, "#EXTINF:{},", seconds(segment.duration))?;
         writeln!(out, "{}-s{}.m4s", self.instance, segment.msn)
-    }
-
-    fn write_open(
-        &self,
-        out: &mut String,
-        segment: &Segment,
-        init: &mut Option<u32>,
-    ) -> std::fmt::Result {
-        if segment.parts.is_empty() {
-            return Ok(());
-        }
-        self.write_start(out, segment, init)?;
-        self.write_parts(out, segment)
     }
 
     /// MAP where it changes, and the date of the first moment.
@@ -204,15 +192,12 @@ impl Snapshot<'_> {
                 out,
                 "#EXT-X-PART:DURATION={duration},URI=\"{instance}-p{n}.m4s\""
             )?;
-            writeln!(
-                out,
-                "{}",
-                if part.is_independent {
-                    ",INDEPENDENT=YES"
-                } else {
-                    ""
-                }
-            )?;
+            let kind = match (segment.is_gap, part.is_independent) {
+                (true, _) => ",GAP=YES",
+                (false, true) => ",INDEPENDENT=YES",
+                (false, false) => "",
+            };
+            writeln!(out, "{kind}")?;
         }
         Ok(())
     }
@@ -266,9 +251,7 @@ impl Snapshot<'_> {
 }
 
 fn write_break(out: &mut String, segment: &Segment) -> std::fmt::Result {
-    let is_shown = segment.is_discontinuity
-        && (segment.bytes.len() + segment.parts.len() > 0 || segment.is_gap());
-    if is_shown {
+    if segment.is_discontinuity {
         writeln!(out, "#EXT-X-DISCONTINUITY")
     } else {
         Ok(())

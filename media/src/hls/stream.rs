@@ -36,6 +36,8 @@ pub struct HlsConfig {
     pub part_target: Duration,
     /// Length of the list.
     pub window: Duration,
+    /// A silence this long is listed as a gap.
+    pub gap_after: Duration,
 }
 
 impl HlsConfig {
@@ -44,6 +46,7 @@ impl HlsConfig {
             part: self.part_target,
             segment: self.segment_target,
             target: self.target_duration,
+            gap_after: self.gap_after,
         }
     }
 }
@@ -435,6 +438,11 @@ impl Stream {
         self.change(|shown| *shown.slot(rendition) = Some(window));
     }
 
+    /// A rendition that never had a frame is none.
+    pub(super) fn hide(&self, rendition: RenditionId) {
+        self.change(|shown| *shown.slot(rendition) = None);
+    }
+
     pub(super) fn edit(&self, rendition: RenditionId, edit: impl FnOnce(&mut Window)) {
         self.change(|shown| {
             if let Some(window) = shown.slot(rendition) {
@@ -475,7 +483,7 @@ impl Stream {
     pub(super) fn is_ready(&self) -> bool {
         let shown = self.lock();
         let mut windows = shown.src.iter().chain(&shown.aac).peekable();
-        windows.peek().is_some() && windows.all(|w| w.parts_made() >= READY_PARTS)
+        windows.peek().is_some() && windows.all(|w| w.media_parts() >= READY_PARTS)
     }
 
     pub(super) fn has_multivariant(&self) -> bool {

@@ -19,6 +19,8 @@ use crate::time::MediaTime;
 const BYTES_MAX: usize = 128 << 20;
 /// How much longer than its own length and the window's a segment stays, after it was listed.
 const STAYS_EXTRA: Duration = Duration::from_secs(4);
+/// Segments this close are one after the other; a frame of sound may lie across their bound.
+const JOINED_US: i64 = 100_000;
 
 /// How much a window holds.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,7 @@ pub(super) struct Part {
     pub(super) number: u64,
     pub(super) duration: Duration,
     pub(super) is_independent: bool,
+    /// Empty in a gap.
     pub(super) bytes: Bytes,
 }
 
@@ -57,6 +60,8 @@ pub(super) struct Segment {
     pub(super) start: MediaTime,
     pub(super) wall: OffsetDateTime,
     pub(super) is_discontinuity: bool,
+    /// An interval without media.
+    pub(super) is_gap: bool,
     /// Number of its init section.
     pub(super) init: u32,
     pub(super) parts: Vec<Part>,
@@ -65,18 +70,13 @@ pub(super) struct Segment {
     listed: Option<Instant>,
 }
 
-impl Segment {
-    /// True for an interval without media.
-    pub(super) const fn is_gap(&self) -> bool {
-        self.parts.is_empty()
-    }
-}
-
 /// Where a new segment begins.
 pub(super) struct Opening {
     pub(super) start: MediaTime,
     pub(super) wall: OffsetDateTime,
     pub(super) is_discontinuity: bool,
+    /// No media will come in it.
+    pub(super) is_gap: bool,
 }
 
 /// The window of one rendition.
@@ -90,9 +90,12 @@ pub(super) struct Window {
     gone: VecDeque<Segment>,
     pub(super) inits: VecDeque<(u32, Bytes)>,
     /// Where the newest complete segment ended.
-    ended_at: MediaTime,
+    ended_at: Option<MediaTime>,
+    /// How far the list reaches; it never goes back.
+    pub(super) edge: MediaTime,
     next_msn: u64,
     next_part: u64,
+    media_parts: u64,
     next_init: u32,
     pub(super) discontinuity_sequence: u64,
     bytes: usize,
@@ -107,9 +110,11 @@ impl Window {
             open: None,
             gone: VecDeque::new(),
             inits: VecDeque::new(),
-            ended_at: MediaTime::ZERO,
+            ended_at: None,
+            edge: MediaTime::ZERO,
             next_msn: 0,
             next_part: 0,
+            media_parts: 0,
             next_init: 0,
             discontinuity_sequence: 0,
             bytes: 0,
@@ -133,6 +138,7 @@ impl Window {
             start: opening.start,
             wall: opening.wall,
             is_discontinuity: opening.is_discontinuity,
+            is_gap: opening.is_gap,
             init,
             parts: Vec::new(),
             duration: Duration::ZERO,
@@ -142,9 +148,11 @@ impl Window {
         self.next_msn += 1;
     }
 
+    /// Lists a part; without bytes it is one of a gap.
     pub(super) fn append(&mut self, duration: Duration, is_independent: bool, bytes: Bytes) {
         let Some(open) = &mut self.open else { return };
         self.bytes += bytes.len();
+        self.media_parts += u64::from(!open.is_gap);
         open.parts.push(Part {
             number: self.next_part,
             duration,
@@ -152,6 +160,8 @@ impl Window {
             bytes,
         });
         self.next_part += 1;
+        let lasts: Duration = open.parts.iter().map(|p| p.duration).sum();
+        self.edge = self.edge.max(open.start + lasts);
     }
 
     /// Completes the open segment.
@@ -160,8 +170,13 @@ impl Window {
             return;
         };
         // Sound begins with the picture's segment, but its frames only where its last one ended.
-        segment.duration = end.saturating_since(segment.start.max(self.ended_at));
-        self.ended_at = end;
+        let before = self.ended_at.filter(|at| {
+            let apart = segment.start.micros_since(*at).abs();
+            apart < JOINED_US
+        });
+        segment.duration = end.saturating_since(before.unwrap_or(segment.start));
+        self.ended_at = Some(end);
+        self.edge = self.edge.max(end);
         segment.listed = Some(now);
         segment.bytes = joined(&mut segment.parts);
         self.segments.push_back(segment);
@@ -236,7 +251,7 @@ impl Window {
         let complete = self.gone.iter().chain(&self.segments);
         complete
             .rev()
-            .find(|s| s.msn == msn && !s.is_gap())
+            .find(|s| s.msn == msn && !s.is_gap)
             .map(|s| s.bytes.clone())
     }
 
@@ -246,6 +261,7 @@ impl Window {
             .take(4_096)
             .find(|p| p.number == number)
             .map(|p| p.bytes.clone())
+            .filter(|bytes| !bytes.is_empty())
     }
 
     /// The number of the next part, which the playlist hints at.
@@ -267,6 +283,11 @@ impl Window {
     /// Parts listed in all.
     pub(super) const fn parts_made(&self) -> u64 {
         self.next_part
+    }
+
+    /// Parts with media listed in all.
+    pub(super) const fn media_parts(&self) -> u64 {
+        self.media_parts
     }
 
     /// The newest part: sequence number of its segment, index within it.
@@ -312,6 +333,7 @@ mod tests {
                 start: at(n),
                 wall: OffsetDateTime::UNIX_EPOCH,
                 is_discontinuity: false,
+                is_gap: false,
             });
             window.append(Duration::from_secs(2), true, Bytes::from(vec![0; MB]));
             window.end(Instant::now(), at(n + 1));

@@ -9,6 +9,7 @@ use lamplight_media::hls::{
     Answer, Directives, Held, HlsConfig, Media, Packager, RenditionId, Stream,
 };
 use lamplight_media::time::MediaTime;
+use mp4_atom::{Atom, Decode, DecodeAtom, Header, Moof};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ pub(crate) const CONFIG: HlsConfig = HlsConfig {
     segment_target: Duration::from_secs(2),
     part_target: Duration::from_millis(500),
     window: Duration::from_secs(40),
+    gap_after: Duration::from_secs(2),
 };
 pub(crate) const BOTH: [RenditionId; 2] = [RenditionId::Src, RenditionId::Aac];
 
@@ -89,6 +91,15 @@ impl Packaged {
         List::read(&text(&self.answer(rendition, "").await))
     }
 
+    /// Both lists, each checked by itself.
+    pub(crate) async fn checked(&self) -> (List, List) {
+        let src = self.list(RenditionId::Src).await;
+        let aac = self.list(RenditionId::Aac).await;
+        src.check();
+        aac.check();
+        (src, aac)
+    }
+
     /// Both lists, each checked by itself and against the other.
     pub(crate) async fn lists(&self) -> [List; 2] {
         let (src, aac) = (
@@ -110,6 +121,39 @@ impl Packaged {
         [src, aac]
     }
 
+    /// Everything listed of a rendition, fetched and read: the T of each segment's first frame, in
+    /// microseconds, lies in the segment, and parts make the segment.
+    pub(crate) async fn media_of(&self, rendition: RenditionId) {
+        let list = self.list(rendition).await;
+        for segment in &list.segments {
+            let mut joined = Vec::new();
+            for part in &segment.parts {
+                let media = self.media(rendition, &part.uri).await;
+                match (media, part.is_gap) {
+                    (Media::Found(bytes), false) => joined.extend_from_slice(&bytes),
+                    (Media::NotFound, true) => {}
+                    (media, _) => panic!("{} of {part:?}: {media:?}", segment.msn),
+                }
+            }
+            let Some(uri) = &segment.uri else { continue };
+            match (self.media(rendition, uri).await, segment.is_gap) {
+                (Media::Found(bytes), false) => {
+                    assert!(segment.parts.is_empty() || bytes == joined, "{uri}");
+                    let from = i128::from(begins_us(&bytes)) - segment.start_ms() * 1_000;
+                    let lasts = segment.duration.expect("complete").as_micros();
+                    let lasts = i128::try_from(lasts).expect("short");
+                    assert!(
+                        (-24_000..lasts).contains(&from),
+                        "{uri}: {from} {}",
+                        list.text
+                    );
+                }
+                (Media::NotFound, true) => {}
+                (media, _) => panic!("{uri}: {media:?}"),
+            }
+        }
+    }
+
     pub(crate) async fn media(&self, rendition: RenditionId, uri: &str) -> Media {
         self.stream.media(rendition, uri).await
     }
@@ -128,6 +172,28 @@ pub(crate) fn text(answer: &Answer) -> String {
             String::from_utf8(body.plain.to_vec()).expect("a playlist is text")
         }
         other => panic!("{other:?}"),
+    }
+}
+
+/// The T at which the first fragment begins, in microseconds.
+fn begins_us(bytes: &[u8]) -> i64 {
+    let mut rest = bytes;
+    loop {
+        let header = Header::decode(&mut rest).expect("a box");
+        if header.kind == Moof::KIND {
+            let moof = Moof::decode_atom(&header, &mut rest).expect("a fragment");
+            let traf = &moof.traf[0];
+            let ticks = traf.tfdt.as_ref().expect("a time").base_media_decode_time;
+            // Sound has no composition offsets.
+            let is_picture = traf
+                .trun
+                .iter()
+                .flat_map(|t| t.samples.iter())
+                .any(|s| s.cts.is_some());
+            let rate = if is_picture { 90_000 } else { 44_100 };
+            return MediaTime::from_ticks(i64::try_from(ticks).expect("a time"), rate).as_micros();
+        }
+        rest = &rest[header.size.unwrap_or(0)..];
     }
 }
 

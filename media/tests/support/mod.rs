@@ -40,6 +40,9 @@ pub(crate) struct Show {
     /// Whether pictures and sound are sent now; their clocks go on all the same.
     pub(crate) sends_picture: bool,
     pub(crate) sends_sound: bool,
+    /// Sound is kept back while this is set, and sent with the next picture after.
+    pub(crate) holds_sound: bool,
+    held: Vec<Sample>,
     /// The next picture is a keyframe wherever it stands.
     pub(crate) is_key_due: bool,
     pub(crate) pictures: i64,
@@ -71,6 +74,8 @@ impl Show {
             form,
             sends_picture: true,
             sends_sound: true,
+            holds_sound: false,
+            held: Vec::new(),
             is_key_due: false,
             pictures: 0,
             sounds: 0,
@@ -150,7 +155,12 @@ impl Show {
             is_discardable: false,
             payload: Bytes::from_static(&[0x21, 0x10, 0x04]),
         };
-        self.publisher().write(Instant::now(), sample);
+        self.held.push(sample);
+        if !self.holds_sound {
+            for sample in std::mem::take(&mut self.held) {
+                self.publisher().write(Instant::now(), sample);
+            }
+        }
     }
 }
 

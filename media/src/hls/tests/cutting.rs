@@ -15,6 +15,7 @@ const TARGETS: Targets = Targets {
     part: Duration::from_millis(500),
     segment: Duration::from_secs(2),
     target: Duration::from_secs(4),
+    gap_after: Duration::from_secs(2),
 };
 
 fn frame(track: TrackId, info: &Arc<TrackInfo>, us: i64, is_key: bool) -> Arc<Frame> {
@@ -32,14 +33,17 @@ fn frame(track: TrackId, info: &Arc<TrackInfo>, us: i64, is_key: bool) -> Arc<Fr
     })
 }
 
-/// Checks the order of cuts and rule 1; returns segment lengths and frames.
+/// Checks the order of cuts, that segments tile T, and their lengths; returns the lengths and the
+/// number of frames.
 fn check(cuts: &[Cut]) -> (Vec<i64>, usize) {
     let (mut segments, mut frames) = (Vec::new(), 0);
     let mut open: Option<(MediaTime, MediaTime)> = None;
+    let mut ended: Option<MediaTime> = None;
     for cut in cuts {
         match cut {
             Cut::Begin { start, .. } => {
                 assert!(open.is_none());
+                assert!(ended.is_none_or(|at| at == *start), "{ended:?} {start:?}");
                 open = Some((*start, *start));
             }
             Cut::Part(part) => {
@@ -50,13 +54,23 @@ fn check(cuts: &[Cut]) -> (Vec<i64>, usize) {
                 *at = part.end;
                 frames += part.frames.len();
             }
+            Cut::Gap { duration } => {
+                assert!(*duration <= TARGETS.part);
+                open.as_mut().unwrap().1 = open.unwrap().1 + *duration;
+            }
             Cut::End { end } => {
                 let (start, at) = open.take().unwrap();
                 assert_eq!(at, *end, "the segment is its parts");
+                assert!(
+                    (1..=4_400_000).contains(&end.micros_since(start)),
+                    "{start:?} {end:?}"
+                );
                 segments.push(end.micros_since(start));
+                ended = Some(*end);
             }
         }
     }
+    assert!(open.is_none());
     (segments, frames)
 }
 
@@ -119,7 +133,193 @@ fn without_keyframes_a_segment_still_rounds_to_the_target_duration() {
     assert!(segments.iter().all(|us| *us <= 4_400_000), "{segments:?}");
 }
 
+/// Frames of 1.5 s: three of them are too long for one segment.
+#[test]
+fn the_frame_that_makes_a_segment_too_long_goes_into_the_next_one() {
+    let times: Vec<i64> = (0..20).map(|n| n * 1_500_000).collect();
+    for gop in [3, 4, 20] {
+        let cuts = cut_video(&times, |n| n % gop == 0);
+        let (segments, frames) = check(&cuts);
+        assert_eq!(frames, 20);
+        assert!(
+            segments
+                .iter()
+                .all(|us| [1_500_000, 3_000_000].contains(us)),
+            "{segments:?}"
+        );
+        assert!(!cuts.iter().any(|c| matches!(c, Cut::Gap { .. })));
+    }
+}
+
+/// The ring has overtaken the packager: what is lost is a gap, unless it is short.
+#[test]
+fn lost_frames_leave_a_gap_and_no_discontinuity() {
+    let info = Arc::new(video_info());
+    for (hole_us, gaps) in [(1_500_000, 0), (2_500_000, 1), (9_000_000, 5)] {
+        let mut line = VideoLine::new(TARGETS);
+        let mut cuts = Vec::new();
+        let mut us = 0;
+        for n in 0..200 {
+            us += if n == 100 { hole_us } else { 33_333 };
+            if n == 100 {
+                line.lose();
+            }
+            cuts.extend(line.push(frame(TrackId::Video, &info, us, n % 50 == 0)));
+        }
+        cuts.extend(line.finish());
+        assert_eq!(check(&cuts).1, 200);
+        let begins = cuts.iter().filter_map(|cut| match cut {
+            Cut::Begin {
+                info,
+                is_discontinuity,
+                ..
+            } => Some((info.is_none(), *is_discontinuity)),
+            _ => None,
+        });
+        let begins: Vec<(bool, bool)> = begins.collect();
+        assert!(begins.iter().all(|b| !b.1));
+        assert_eq!(begins.iter().filter(|b| b.0).count(), gaps, "{hole_us}");
+    }
+}
+
+/// Who would need segments of sound that never comes waits for a bounded number of them.
+#[test]
+fn segments_that_wait_for_sound_are_bounded() {
+    let mut sound = AudioLine::new(TARGETS, true);
+    let mut begun = 0;
+    for n in 0..1_000 {
+        let cuts = sound.bound(MediaTime::from_micros(n * 2_000_000), false);
+        begun += cuts
+            .iter()
+            .filter(|c| matches!(c, Cut::Begin { info: None, .. }))
+            .count();
+    }
+    assert!(begun >= 900, "{begun}");
+}
+
+/// Sound alone, with holes of any length: its segments tile T and none is too long.
+fn lead(steps: &[i64]) -> (Vec<Cut>, i64) {
+    let info = Arc::new(audio_info());
+    let mut line = AudioLine::new(TARGETS, false);
+    let (mut cuts, mut us) = (Vec::new(), 0);
+    for step in steps {
+        cuts.extend(line.push(frame(TrackId::Audio, &info, us, true)));
+        us += step;
+    }
+    cuts.extend(line.finish(None));
+    (cuts, us)
+}
+
+fn check_lead(cuts: &[Cut]) {
+    let mut ended: Option<MediaTime> = None;
+    let mut began = None;
+    for cut in cuts {
+        match cut {
+            Cut::Begin { start, .. } => {
+                assert!(ended.is_none_or(|at| at.micros_since(*start).abs() < 24_000));
+                began = Some(*start);
+            }
+            Cut::End { end } => {
+                let lasts = end.micros_since(began.take().unwrap());
+                assert!((1..4_490_000).contains(&lasts), "{lasts}");
+                ended = Some(*end);
+            }
+            Cut::Part(part) => assert!(part.duration <= TARGETS.part),
+            Cut::Gap { duration } => assert!(*duration <= TARGETS.part),
+        }
+    }
+}
+
+/// For each segment: where it begins, whether it is a gap.
+fn begins(cuts: &[Cut]) -> Vec<(MediaTime, bool)> {
+    let begins = cuts.iter().filter_map(|cut| match cut {
+        Cut::Begin { start, info, .. } => Some((*start, info.is_none())),
+        _ => None,
+    });
+    begins.collect()
+}
+
+/// A segment that was closed as silent; then its sound comes after all, with what follows.
+#[test]
+fn sound_that_comes_after_its_segment_was_closed_is_left_out() {
+    let info = Arc::new(audio_info());
+    let mut line = AudioLine::new(TARGETS, true);
+    let mut cuts = Vec::new();
+    let at = |n: i64| MediaTime::from_ticks(n * 1_024, 44_100);
+    for start in 0..4 {
+        cuts.extend(line.bound(MediaTime::from_micros(start * 2_000_000), false));
+    }
+    cuts.extend(line.advance(MediaTime::from_micros(7_000_000)));
+    let sounds: Vec<_> = (0..400)
+        .map(|n| frame(TrackId::Audio, &info, at(n).as_micros(), true))
+        .collect();
+    cuts.extend(sounds[..50].iter().flat_map(|f| line.push(Arc::clone(f))));
+    cuts.extend(line.silence(MediaTime::from_micros(5_000_000)));
+    cuts.extend(sounds[50..].iter().flat_map(|f| line.push(Arc::clone(f))));
+    cuts.extend(line.advance(MediaTime::from_micros(8_000_000)));
+    cuts.extend(line.finish(Some(MediaTime::from_micros(8_000_000))));
+    let starts = [
+        (0, false),
+        (2_000_000, true),
+        (4_000_000, true),
+        (6_000_000, false),
+    ];
+    assert_eq!(
+        begins(&cuts),
+        starts.map(|(us, gap)| (MediaTime::from_micros(us), gap))
+    );
+    let mut start = MediaTime::ZERO;
+    for cut in &cuts {
+        match cut {
+            Cut::Begin { start: begin, .. } => start = *begin,
+            Cut::Part(part) => {
+                let early = start.micros_since(part.frames[0].dts);
+                assert!(early < 23_220, "{early} us before the segment");
+            }
+            _ => {}
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn sound_alone_tiles_t_whatever_is_missing(
+        steps in proptest::collection::vec(
+            prop_oneof![9 => Just(23_220_i64), 1 => 23_220_i64..15_000_000], 2..800),
+    ) {
+        let (cuts, _) = lead(&steps);
+        check_lead(&cuts);
+    }
+
+    #[test]
+    fn any_step_up_to_three_seconds_keeps_segments_short_and_all_frames(
+        steps in proptest::collection::vec(
+            prop_oneof![4 => 10_000_i64..100_000, 1 => 100_000_i64..3_000_000], 2..300),
+        key_every in 1_usize..100,
+    ) {
+        let mut times = vec![0];
+        for step in &steps {
+            times.push(times.last().unwrap() + step);
+        }
+        let cuts = cut_video(&times, |n| n % key_every == 0);
+        let (_, frames) = check(&cuts);
+        prop_assert_eq!(frames, times.len());
+        prop_assert!(begins(&cuts).iter().all(|begin| !begin.1), "no gap");
+    }
+
+    #[test]
+    fn any_step_at_all_keeps_segments_short(
+        steps in proptest::collection::vec(
+            prop_oneof![4 => 10_000_i64..100_000, 1 => 100_000_i64..20_000_000], 2..200),
+        key_every in 1_usize..100,
+    ) {
+        let mut times = vec![0];
+        for step in &steps {
+            times.push(times.last().unwrap() + step);
+        }
+        check(&cut_video(&times, |n| n % key_every == 0));
+    }
+
     #[test]
     fn any_frame_times_give_parts_that_add_up(
         steps in proptest::collection::vec(1_000_i64..900_000, 2..200),
@@ -147,7 +347,7 @@ proptest! {
             for cut in picture.push(frame(TrackId::Video, &video, us, keys.contains(&n))) {
                 if let Cut::Begin { start, is_discontinuity, .. } = cut {
                     bounds.push(start);
-                    sound.bound(start, is_discontinuity);
+                    cuts.extend(sound.bound(start, is_discontinuity));
                 }
             }
             cuts.extend(sound.advance(MediaTime::from_micros(us)));

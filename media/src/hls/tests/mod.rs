@@ -21,6 +21,7 @@ const CONFIG: HlsConfig = HlsConfig {
     segment_target: Duration::from_secs(2),
     part_target: Duration::from_millis(500),
     window: Duration::from_secs(40),
+    gap_after: Duration::from_secs(2),
 };
 
 const SPS: &[u8] = &[
