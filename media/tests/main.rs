@@ -6,4 +6,5 @@ mod late_joiner;
 mod long_gop;
 mod no_audio;
 mod param_change;
+mod shutdown;
 mod support;

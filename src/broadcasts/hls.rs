@@ -98,10 +98,7 @@ async fn find(app: &App, room: &str) -> Result<Arc<Stream>, Response> {
         return Ok(stream);
     }
     match store::is_room(&app.db, room).await {
-        Ok(true) => {
-            let error = ApiError::new(Code::MediaNotLive, "nobody publishes into this room now");
-            Err(cached(error.after(RETRY).into_response(), A_SECOND))
-        }
+        Ok(true) => Err(not_live()),
         Ok(false) => Err(cached(ApiError::not_found().into_response(), A_SECOND)),
         Err(err) => Err(ApiError::internal(&err).into_response()),
     }
@@ -109,6 +106,11 @@ async fn find(app: &App, room: &str) -> Result<Arc<Stream>, Response> {
 
 fn malformed(detail: &str) -> Response {
     ApiError::new(Code::Malformed, detail).into_response()
+}
+
+fn not_live() -> Response {
+    let error = ApiError::new(Code::MediaNotLive, "nobody publishes into this room now");
+    cached(error.after(RETRY).into_response(), A_SECOND)
 }
 
 fn busy() -> Response {
@@ -126,6 +128,7 @@ fn playlist_response(answer: &Answer, headers: &HeaderMap, cache: &str) -> Respo
         Answer::Playlist { body, .. } => body,
         Answer::Bad(why) => return cached(malformed(why), A_SECOND),
         Answer::NotFound => return cached(ApiError::not_found().into_response(), A_SECOND),
+        Answer::NotLive => return not_live(),
         Answer::Busy => return busy(),
     };
     let (encoding, bytes) = encoded(body, headers);

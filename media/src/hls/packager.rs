@@ -1,5 +1,6 @@
 //! Drives the cutting of one broadcast: rings in, [`Stream`] out.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use super::feed::VideoFeed;
 use super::mp4::{self, Chunk};
 use super::playlist::{Multivariant, VideoFacts};
 use super::segmenter::{AudioLine, Cut, PartCut, VideoLine};
-use super::stream::{RenditionId, Stream};
+use super::stream::{Close, RenditionId, Stream};
 use super::window::Opening;
-use crate::broadcast::{Broadcast, Cursor, Ended, Start};
+use crate::broadcast::{Broadcast, Cursor, EndReason, Ended, Start};
 use crate::cue::{CueCursor, CueNews};
 use crate::frame::{Codec, Kind, Shape, TrackId, TrackInfo};
 use crate::time::MediaTime;
@@ -91,20 +92,25 @@ impl Packager {
         }
     }
 
-    /// Runs until the broadcast ends or `cancel`; the stream is ended then.
+    /// Runs until the broadcast ends or `cancel`. The stream is ended with the broadcast; when the
+    /// process stops it is only closed, so that players go on with the next one.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let settled = tokio::select! {
-            () = cancel.cancelled() => return,
-            settled = self.broadcast.settled() => settled,
+        let close = tokio::select! {
+            () = cancel.cancelled() => Close::Stopped,
+            close = self.package() => close,
         };
-        if settled.is_ok() {
+        self.finish(close);
+    }
+
+    async fn package(&mut self) -> Close {
+        if self.broadcast.settled().await.is_ok() {
             self.open();
-            tokio::select! {
-                () = cancel.cancelled() => {}
-                _ended = self.pump() => {}
-            }
+            let Err(Ended) = self.pump().await;
         }
-        self.finish();
+        match self.broadcast.ended().await {
+            EndReason::Shutdown => Close::Stopped,
+            _ => Close::Over,
+        }
     }
 
     fn open(&mut self) {
@@ -133,7 +139,7 @@ impl Packager {
         }
     }
 
-    async fn pump(&mut self) -> Result<(), Ended> {
+    async fn pump(&mut self) -> Result<Infallible, Ended> {
         loop {
             self.drain_cues();
             self.drain_video();
@@ -364,7 +370,7 @@ impl Packager {
         });
     }
 
-    fn finish(mut self) {
+    fn finish(mut self, close: Close) {
         if let Some(video) = &mut self.video {
             video.feed.hurry();
         }
@@ -377,7 +383,7 @@ impl Packager {
             self.apply(RenditionId::Src, cuts);
         }
         self.cut_sound(|line| line.finish(end));
-        self.stream.end();
+        self.stream.close(close);
     }
 }
 

@@ -164,7 +164,9 @@ pub enum Answer {
     Bad(&'static str),
     /// 404: no such rendition.
     NotFound,
-    /// 503: waited too long, or too many wait.
+    /// 404: the broadcast ended before there was anything to play.
+    NotLive,
+    /// 503: waited too long, too many wait, or the process stops.
     Busy,
 }
 
@@ -175,7 +177,7 @@ pub enum Media {
     Found(Bytes),
     /// 404: unknown, expired, not hinted, or never came.
     NotFound,
-    /// 503: waited too long, or too many wait.
+    /// 503: waited too long, too many wait, or the process stops.
     Busy,
 }
 
@@ -188,7 +190,16 @@ struct Shown {
     removed: VecDeque<(String, Instant)>,
     multivariant: Option<Multivariant>,
     rendered: HashMap<(RenditionId, Option<Skip>), Arc<Rendered>>,
-    is_ended: bool,
+    close: Option<Close>,
+}
+
+/// Why nothing is added any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Close {
+    /// The broadcast is over: the lists say so.
+    Over,
+    /// The process stops: the lists stay open, for the next one, but nobody is kept waiting.
+    Stopped,
 }
 
 /// One packaged broadcast.
@@ -216,7 +227,7 @@ impl Stream {
                 removed: VecDeque::new(),
                 multivariant: None,
                 rendered: HashMap::new(),
-                is_ended: false,
+                close: None,
             }),
             version: watch::Sender::new(0),
             held,
@@ -236,22 +247,24 @@ impl Stream {
     /// The multivariant playlist; waits until there is something to play, at most three target
     /// durations. `session` goes into the URIs of the media playlists.
     pub async fn multivariant(&self, session: Option<&str>) -> Answer {
-        let ready = self.wait(|shown| shown.multivariant.is_some()).await;
-        if !ready {
+        let is_known = |shown: &Shown| shown.multivariant.is_some() || shown.is_over();
+        if !self.wait(is_known).await {
             return Answer::Busy;
         }
         let text = self.lock().multivariant.as_ref().map(|m| m.render(session));
-        let body = Rendered::new(text.unwrap_or_default());
-        Answer::Playlist {
-            body,
+        text.map_or(Answer::NotLive, |text| Answer::Playlist {
+            body: Rendered::new(text),
             was_held: false,
-        }
+        })
     }
 
     /// A media playlist (spec media.md 6.5).
     pub async fn playlist(&self, rendition: RenditionId, directives: Directives) -> Answer {
         let wanted = {
             let shown = self.lock();
+            if shown.is_over() && shown.multivariant.is_none() {
+                return Answer::NotLive;
+            }
             let Some(window) = shown.window(rendition) else {
                 return Answer::NotFound;
             };
@@ -371,11 +384,15 @@ impl Stream {
         Ok(Wanted::Part(msn, part))
     }
 
-    /// Waits until `is_there`; false when it took too long or too many wait.
+    /// Waits until `is_there`; false when it took too long, too many wait, or the process stops.
     async fn wait(&self, is_there: impl Fn(&Shown) -> bool) -> bool {
         let mut version = self.version.subscribe();
-        if is_there(&self.lock()) {
-            return true;
+        let known = |shown: &Shown| {
+            let is_there = is_there(shown);
+            (is_there || shown.close == Some(Close::Stopped)).then_some(is_there)
+        };
+        if let Some(is_there) = known(&self.lock()) {
+            return is_there;
         }
         let Some(_held) = self.held.enter() else {
             return false;
@@ -383,8 +400,8 @@ impl Stream {
         let until = Instant::now() + self.config.target_duration * 3;
         loop {
             version.mark_unchanged();
-            if is_there(&self.lock()) {
-                return true;
+            if let Some(is_there) = known(&self.lock()) {
+                return is_there;
             }
             match timeout_at(until, version.changed()).await {
                 Ok(Ok(())) => {}
@@ -395,7 +412,7 @@ impl Stream {
 
     fn rendered(&self, rendition: RenditionId, skip: Option<Skip>) -> Option<Arc<Rendered>> {
         let mut shown = self.lock();
-        let skip = skip.filter(|_| !shown.is_ended);
+        let skip = skip.filter(|_| !shown.is_over());
         if let Some(body) = shown.rendered.get(&(rendition, skip)) {
             return Some(Arc::clone(body));
         }
@@ -494,17 +511,23 @@ impl Stream {
         self.change(|shown| shown.multivariant = Some(multivariant));
     }
 
-    pub(super) fn end(&self) {
+    /// Nothing comes after this.
+    pub(super) fn close(&self, close: Close) {
         self.change(|shown| {
-            shown.is_ended = true;
+            shown.close = Some(close);
+            let is_over = shown.is_over();
             for window in shown.src.iter_mut().chain(&mut shown.aac) {
-                window.is_ended = true;
+                window.is_ended = is_over;
             }
         });
     }
 }
 
 impl Shown {
+    fn is_over(&self) -> bool {
+        self.close == Some(Close::Over)
+    }
+
     const fn window(&self, rendition: RenditionId) -> Option<&Window> {
         match rendition {
             RenditionId::Src => self.src.as_ref(),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lamplight_media::broadcast::{Broadcast, BroadcastKey, Broadcasts, Limits, Publisher};
+use lamplight_media::broadcast::{
+    Broadcast, BroadcastKey, Broadcasts, EndReason, Limits, Publisher,
+};
 use lamplight_media::frame::{Codec, Kind, Sample, Shape, TrackInfo};
 use lamplight_media::time::SourceTime;
 use time::OffsetDateTime;
@@ -90,9 +92,10 @@ impl Show {
         self.publisher.as_mut().expect("the show goes on")
     }
 
-    /// The publisher goes away.
-    pub(crate) fn end(&mut self) {
-        self.publisher = None;
+    /// The publish session ends, and the broadcast with it.
+    pub(crate) fn finish(&mut self, reason: EndReason) {
+        let publisher = self.publisher.take().expect("the show goes on");
+        publisher.finish(reason);
     }
 
     /// Lets the show run for a while of virtual time, in decode order.
