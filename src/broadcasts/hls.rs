@@ -36,9 +36,9 @@ pub(super) async fn multivariant(
     held: Held,
     headers: HeaderMap,
 ) -> Response {
-    let stream = match find(&app, &room).await {
-        Ok(stream) => stream,
-        Err(response) => return response,
+    let stream = match outputs::newest(&app, &room) {
+        Some(stream) => stream,
+        None => return absent(&app, &room).await,
     };
     let session = app.config.hls.sessions.then(|| {
         let mut session = new_secret("");
@@ -64,9 +64,9 @@ pub(super) async fn file(
     held: Held,
     headers: HeaderMap,
 ) -> Response {
-    let stream = match find(&app, &room).await {
-        Ok(stream) => stream,
-        Err(response) => return response,
+    let stream = match outputs::holding(&app, &room, &name) {
+        Some(stream) => stream,
+        None => return absent(&app, &room).await,
     };
     let Some(rendition) = RenditionId::parse(&rendition) else {
         return cached(ApiError::not_found().into_response(), A_SECOND);
@@ -92,15 +92,12 @@ pub(super) async fn file(
     }
 }
 
-/// The package of a room, or the answer that there is none.
-async fn find(app: &App, room: &str) -> Result<Arc<Stream>, Response> {
-    if let Some(stream) = outputs::stream(app, room) {
-        return Ok(stream);
-    }
+/// The answer for a room without a package.
+async fn absent(app: &App, room: &str) -> Response {
     match store::is_room(&app.db, room).await {
-        Ok(true) => Err(not_live()),
-        Ok(false) => Err(cached(ApiError::not_found().into_response(), A_SECOND)),
-        Err(err) => Err(ApiError::internal(&err).into_response()),
+        Ok(true) => not_live(),
+        Ok(false) => cached(ApiError::not_found().into_response(), A_SECOND),
+        Err(err) => ApiError::internal(&err).into_response(),
     }
 }
 

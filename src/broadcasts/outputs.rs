@@ -1,6 +1,7 @@
 //! What is made of a live broadcast: its converters and its LL-HLS package.
 //!
-//! Invariant: a broadcast that ended is served as LL-HLS for [`STAYS`] more, then forgotten.
+//! Invariant: a broadcast that ended is served as LL-HLS for [`STAYS`] more, then forgotten, whether
+//! or not its room has gone live afresh; at most [`PACKAGES_MAX`] of one room, the oldest leaves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,13 @@ use crate::app::App;
 /// How long playlists and segments outlive the broadcast (media.md 6.6).
 const STAYS: Duration = Duration::from_secs(60);
 
-/// The LL-HLS package of each room.
+/// Packages of one room at a time: the live one, and those that ended a moment ago.
+const PACKAGES_MAX: usize = 8;
+
+/// The LL-HLS packages of each room, the newest last.
 #[derive(Debug, Default)]
 struct Outputs {
-    streams: DashMap<String, Arc<Stream>>,
+    packages: DashMap<String, Vec<Arc<Stream>>>,
     held: Held,
 }
 
@@ -29,9 +33,23 @@ impl Outputs {
     }
 }
 
-/// The LL-HLS package of a room that is live, or was a moment ago.
-pub(super) fn stream(app: &App, room: &str) -> Option<Arc<Stream>> {
-    Outputs::of(app).streams.get(room).map(|s| Arc::clone(&s))
+/// The newest LL-HLS package of a room that is live, or was a moment ago.
+pub(super) fn newest(app: &App, room: &str) -> Option<Arc<Stream>> {
+    let outputs = Outputs::of(app);
+    let packages = outputs.packages.get(room)?;
+    packages.last().map(Arc::clone)
+}
+
+/// The LL-HLS package whose instance stands in a media name; the newest if none has it.
+pub(super) fn holding(app: &App, room: &str, name: &str) -> Option<Arc<Stream>> {
+    let outputs = Outputs::of(app);
+    let packages = outputs.packages.get(room)?;
+    let is_its = |stream: &&Arc<Stream>| {
+        let rest = name.strip_prefix(stream.instance());
+        rest.is_some_and(|rest| rest.starts_with('-'))
+    };
+    let found = packages.iter().find(is_its);
+    found.or_else(|| packages.last()).map(Arc::clone)
 }
 
 /// Starts the outputs of a broadcast that has just begun.
@@ -47,7 +65,12 @@ pub(super) fn start(app: &App, broadcast: &Arc<Broadcast>) {
     };
     let stream = Stream::new(broadcast.instance(), config, outputs.held.clone());
     let room = broadcast.key().as_str().to_owned();
-    outputs.streams.insert(room, Arc::clone(&stream));
+    let mut packages = outputs.packages.entry(room).or_default();
+    if packages.len() >= PACKAGES_MAX {
+        packages.remove(0);
+    }
+    packages.push(Arc::clone(&stream));
+    drop(packages);
     let packager = Packager::new(Arc::clone(broadcast), stream);
     let run = packager.run(app.tasks.cancel_token());
     app.tasks.spawn("hls.packager", run);
@@ -77,8 +100,11 @@ pub(super) fn forget_later(app: &App, broadcast: &Broadcast) {
     let instance = broadcast.instance().to_owned();
     app.tasks.spawn_until_stop("hls.forget", async move {
         sleep(STAYS).await;
+        if let Some(mut packages) = outputs.packages.get_mut(&room) {
+            packages.retain(|stream| stream.instance() != instance);
+        }
         outputs
-            .streams
-            .remove_if(&room, |_, stream| stream.instance() == instance);
+            .packages
+            .remove_if(&room, |_, packages| packages.is_empty());
     });
 }

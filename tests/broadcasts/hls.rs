@@ -406,6 +406,75 @@ async fn a_room_that_is_unknown_or_waits_is_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn media_of_a_show_that_ended_stays_while_the_next_one_is_live() {
+    let mut stage = Stage::set().await;
+    let before = stage.get("src/live.m3u8").await.text;
+    let names = [
+        uri(&before, "#EXT-X-MAP"),
+        uri(&before, "#EXT-X-PART:"),
+        before
+            .lines()
+            .find(|l| l.ends_with("-s1.m4s"))
+            .unwrap()
+            .into(),
+    ];
+    let fetched = async |stage: &Stage| {
+        let mut all = Vec::new();
+        for name in &names {
+            let path = format!("src/{name}");
+            let media = stage.get_with(&path, "x", "y").await;
+            assert_eq!(media.status(), 200, "{name}");
+            all.push(media.bytes().await.unwrap());
+        }
+        all
+    };
+    let first = fetched(&stage).await;
+    stage.end().await;
+    let mut next = Show::start(&stage.server, &stage.room);
+    next.run_to(PICTURES);
+    stage.show = Some(next);
+    let is_new = async {
+        while stage.get("src/live.m3u8").await.text.contains("ENDLIST") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(WITHIN, is_new).await.unwrap();
+    assert_eq!(fetched(&stage).await, first);
+    let here = "src/live.m3u8?_HLS_msn=3&_HLS_part=0";
+    let after = stage.get(here).await.text;
+    assert_ne!(uri(&after, "#EXT-X-MAP"), names[0], "another instance");
+}
+
+/// It had nothing to play yet when it ended: like a room where nobody publishes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_show_that_ended_before_it_could_be_played_is_not_live() {
+    let server = TestServer::start().await;
+    let room = server.room(&server.creator("anna").await).await;
+    let mut show = Show::start(&server, &room);
+    show.run_to(10);
+    let url = server.url(&format!("/hls/{room}/index.m3u8"));
+    let waits = server.client.get(&url).send();
+    let ends = async {
+        // It is packaged once its playlist is more than "nobody publishes".
+        let list = format!("/hls/{room}/src/live.m3u8");
+        while server.get(&list).await.status == 404 {
+            tokio::task::yield_now().await;
+        }
+        show.publisher.finish(EndReason::Finished);
+    };
+    let (held, ()) = tokio::join!(waits, ends);
+    for answer in [
+        Answer::of(held.unwrap()).await,
+        server.get(&format!("/hls/{room}/index.m3u8")).await,
+        server.get(&format!("/hls/{room}/src/live.m3u8")).await,
+    ] {
+        assert_eq!(status_and_cache(&answer), (404, A_SECOND.into()));
+        assert_eq!(answer.code(), "not_live");
+        assert_eq!(answer.header("retry-after"), "2");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_show_that_ended_stays_and_ignores_directives() {
     let mut stage = Stage::set().await;
     let playlist = stage.get("src/live.m3u8").await.text;
