@@ -26,6 +26,8 @@ pub const AHEAD_MAX: Duration = Duration::from_secs(60);
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Listed cues open at once.
 pub const OPEN_MAX: usize = 200;
+/// Cues ahead of the running T at once.
+pub const AHEAD_COUNT_MAX: usize = 1_000;
 /// Cue news kept for readers.
 const WINDOW_MAX: usize = 1_000;
 /// Ids remembered so that none is used twice.
@@ -177,6 +179,8 @@ struct State {
     open: Vec<Arc<Cue>>,
     ids: VecDeque<String>,
     pending: Vec<Pending>,
+    /// Where the cues lie that were ahead when they were placed.
+    ahead: Vec<MediaTime>,
     listed: Bucket,
     passing: Bucket,
     bytes: Bucket,
@@ -199,6 +203,7 @@ impl CueLog {
                 open: Vec::new(),
                 ids: VecDeque::new(),
                 pending: Vec::new(),
+                ahead: Vec::new(),
                 listed: Bucket::new(LISTED_PER_S, LISTED_BURST),
                 passing: Bucket::new(PASSING_PER_S, PASSING_PER_S),
                 bytes: Bucket::new(BYTES_PER_S, BYTES_PER_S),
@@ -243,10 +248,23 @@ impl CueLog {
         self.wake(state);
     }
 
-    /// Places a cue at `t` at once.
-    pub(crate) fn put(&self, now: Instant, cue: NewCue, t: MediaTime) -> Result<Stamped, CueError> {
+    /// Places a cue at `t` at once; `running` is the T that is now.
+    pub(crate) fn put(
+        &self,
+        now: Instant,
+        cue: NewCue,
+        t: MediaTime,
+        running: MediaTime,
+    ) -> Result<Stamped, CueError> {
         let mut state = self.lock();
+        state.ahead.retain(|ahead| *ahead > running);
+        if t > running && state.ahead.len() >= AHEAD_COUNT_MAX {
+            return Err(CueError::TooMany);
+        }
         admit(&mut state, now, &cue)?;
+        if t > running {
+            state.ahead.push(t);
+        }
         let stamped = place(&mut state, cue, t);
         self.wake(state);
         Ok(stamped)
@@ -443,6 +461,11 @@ mod tests {
         }
     }
 
+    /// Puts a cue at the beginning, which is now.
+    fn put(log: &CueLog, now: Instant, cue: NewCue) -> Result<Stamped, CueError> {
+        log.put(now, cue, MediaTime::ZERO, MediaTime::ZERO)
+    }
+
     fn ids(cursor: &mut CueCursor) -> Vec<String> {
         let mut out = Vec::new();
         while let Some(news) = cursor.try_next() {
@@ -458,17 +481,13 @@ mod tests {
     async fn a_late_joiner_gets_open_listed_cues_and_no_old_news() {
         let log = Arc::new(CueLog::new());
         let now = Instant::now();
-        log.put(now, new("a", CueKind::Listed), MediaTime::ZERO)
-            .unwrap();
-        log.put(now, new("b", CueKind::Passing), MediaTime::ZERO)
-            .unwrap();
-        log.put(now, new("c", CueKind::Listed), MediaTime::ZERO)
-            .unwrap();
+        put(&log, now, new("a", CueKind::Listed)).unwrap();
+        put(&log, now, new("b", CueKind::Passing)).unwrap();
+        put(&log, now, new("c", CueKind::Listed)).unwrap();
         log.close("a", MediaTime::from_micros(5)).unwrap();
         let mut late = log.cursor();
         assert_eq!(ids(&mut late), ["c"]);
-        log.put(now, new("d", CueKind::Passing), MediaTime::ZERO)
-            .unwrap();
+        put(&log, now, new("d", CueKind::Passing)).unwrap();
         log.close("c", MediaTime::from_micros(9)).unwrap();
         assert_eq!(ids(&mut late), ["d", "-c"]);
     }
@@ -478,20 +497,38 @@ mod tests {
         let log = Arc::new(CueLog::new());
         let now = Instant::now();
         for n in 0..20 {
-            log.put(now, new(&format!("l{n}"), CueKind::Listed), MediaTime::ZERO)
-                .unwrap();
+            put(&log, now, new(&format!("l{n}"), CueKind::Listed)).unwrap();
         }
-        let over = log.put(now, new("x", CueKind::Listed), MediaTime::ZERO);
+        let over = put(&log, now, new("x", CueKind::Listed));
         assert_eq!(over, Err(CueError::TooMany));
         let later = now + Duration::from_secs(1);
-        assert!(
-            log.put(later, new("x", CueKind::Listed), MediaTime::ZERO)
-                .is_ok()
-        );
+        assert!(put(&log, later, new("x", CueKind::Listed)).is_ok());
         assert_eq!(
-            log.put(later, new("x", CueKind::Passing), MediaTime::ZERO),
+            put(&log, later, new("x", CueKind::Passing)),
             Err(CueError::IdUsed)
         );
+    }
+
+    /// Outputs keep what is ahead until its time comes, so it is counted before it is taken.
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_cues_may_be_ahead_and_no_more() {
+        let log = Arc::new(CueLog::new());
+        let start = Instant::now();
+        let second = |s: u64| MediaTime::ZERO + Duration::from_secs(s);
+        let put_at = |n: u64, running: u64, at: u64| {
+            let now = start + Duration::from_millis(n * 11);
+            let cue = new(&format!("c{n}"), CueKind::Passing);
+            log.put(now, cue, second(at), second(running))
+        };
+        for n in 0..1_000 {
+            assert!(put_at(n, 5, 60).is_ok(), "{n}");
+        }
+        assert_eq!(put_at(1_000, 5, 61), Err(CueError::TooMany));
+        assert!(
+            put_at(1_001, 5, 5).is_ok(),
+            "what is not ahead is not counted"
+        );
+        assert!(put_at(1_002, 60, 61).is_ok(), "what has come is not ahead");
     }
 
     #[tokio::test(start_paused = true)]
@@ -502,13 +539,13 @@ mod tests {
             ..new(id, CueKind::Listed)
         };
         for duration in [DURATION_MAX + Duration::from_micros(1), Duration::MAX] {
-            let put = log.put(Instant::now(), lasting("a", duration), MediaTime::ZERO);
-            assert_eq!(put, Err(CueError::OutOfRange));
+            let placed = put(&log, Instant::now(), lasting("a", duration));
+            assert_eq!(placed, Err(CueError::OutOfRange));
             let waiting = log.wait_for_frame(Instant::now(), lasting("a", duration));
             assert!(matches!(waiting, Err(CueError::OutOfRange)));
         }
-        let put = log.put(Instant::now(), lasting("a", DURATION_MAX), MediaTime::ZERO);
-        assert!(put.is_ok());
+        let placed = put(&log, Instant::now(), lasting("a", DURATION_MAX));
+        assert!(placed.is_ok());
         log.lapse(MediaTime::from_micros(1));
     }
 

@@ -337,3 +337,53 @@ async fn the_end_of_a_cue_leaves_on_both_paths_at_the_same_time() {
     let apart = (dates[1] - dates[0]) - length;
     assert!(apart.abs() <= time::Duration::milliseconds(1), "{apart}");
 }
+
+/// A time that is over: the list has the range, late joiners the cue; no part carries an event.
+#[tokio::test(start_paused = true)]
+async fn a_cue_for_a_time_that_is_over_is_in_no_part() {
+    let mut paths = Paths::start();
+    paths.run(Duration::from_millis(3_200)).await;
+    let mut viewer = paths.show.broadcast().cues();
+    let at = MediaTime::from_micros(1_234_567);
+    let t = paths.pin(At::Time(at), "past", CueKind::Listed).await;
+    paths.pin(At::Time(at), "news", CueKind::Passing).await;
+    paths.run(Duration::from_secs(2)).await;
+    assert_eq!(t, at);
+    let sent = messages(&mut viewer);
+    assert_message(&sent[0], "cue", "past", t);
+    assert_message(&sent[1], "cue", "news", t);
+    let (list, parts) = (paths.playlist(RenditionId::Src).await, paths.parts().await);
+    assert_range(&list, &parts, "past", t);
+    assert!(parts.iter().all(|p| p.events.is_empty()), "{parts:?}");
+}
+
+/// Far more cues ahead than a player keeps are refused, and none that was taken is lost.
+#[tokio::test(start_paused = true)]
+async fn a_cue_ahead_is_refused_or_carried() {
+    let mut paths = Paths::start();
+    let broadcast = paths.show.broadcast();
+    paths.run(Duration::from_millis(200)).await;
+    let mut taken = Vec::new();
+    for n in 0..1_100 {
+        let cue = NewCue {
+            id: format!("c{n}"),
+            class: "card".into(),
+            duration: None,
+            kind: CueKind::Passing,
+            payload: Bytes::new(),
+        };
+        paths.run(Duration::from_millis(1)).await;
+        let at = At::Time(MediaTime::from_micros(52_000_000 + n * 100));
+        if broadcast.cue(Instant::now(), at, cue).await.is_ok() {
+            taken.push(format!("c{n}"));
+        }
+    }
+    assert_eq!(taken.len(), 1_000);
+    paths.run(Duration::from_secs(18)).await;
+    let parts = paths.parts().await;
+    let events = parts.iter().flat_map(|p| &p.events);
+    let carried: Vec<&str> = events
+        .filter_map(|(_, value)| value["id"].as_str())
+        .collect();
+    assert_eq!(carried, taken);
+}

@@ -377,10 +377,11 @@ impl Broadcast {
                 answer.unwrap_or(Err(CueError::Ended))
             }
             At::Time(t) => {
-                if t < MediaTime::ZERO || t > self.now_t(now) + AHEAD_MAX {
+                let running = self.now_t(now);
+                if t < MediaTime::ZERO || t > running + AHEAD_MAX {
                     return Err(CueError::OutOfRange);
                 }
-                self.cues.put(now, cue, t)
+                self.cues.put(now, cue, t, running)
             }
         }
     }

@@ -13,6 +13,7 @@
 mod directives;
 mod feed;
 mod mp4;
+mod news;
 mod packager;
 mod playlist;
 mod segmenter;

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::feed::VideoFeed;
 use super::mp4::{self, Chunk};
+use super::news::News;
 use super::playlist::{Multivariant, VideoFacts};
 use super::segmenter::{AudioLine, Cut, PartCut, VideoLine};
 use super::stream::{Close, RenditionId, Stream};
@@ -22,8 +23,6 @@ use crate::time::MediaTime;
 
 /// A track whose header came but no frame, this long after the other's first, is none.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
-/// Cue news waiting for the part that holds their T.
-const NEWS_MAX: usize = 1_000;
 
 /// Packages one broadcast.
 #[derive(Debug)]
@@ -33,8 +32,7 @@ pub struct Packager {
     video: Option<VideoSide>,
     audio: Option<AudioSide>,
     cues: CueCursor,
-    /// News that no part has carried yet.
-    waiting: Vec<CueNews>,
+    news: News,
     sequence: u32,
     bits: Bits,
 }
@@ -86,7 +84,7 @@ impl Packager {
             video: None,
             audio: None,
             cues,
-            waiting: Vec::new(),
+            news: News::new(),
             sequence: 0,
             bits: Bits::default(),
         }
@@ -164,10 +162,9 @@ impl Packager {
 
     fn hear(&mut self, news: CueNews) {
         self.stream.tell(&news, |t| self.broadcast.wall(t));
-        if self.waiting.len() >= NEWS_MAX {
-            self.waiting.remove(0);
+        if self.news.hear(news).is_some() {
+            warn!(broadcast.id = %self.broadcast.key(), "news of a long gap is in no part");
         }
-        self.waiting.push(news);
     }
 
     fn drain_video(&mut self) {
@@ -295,7 +292,7 @@ impl Packager {
     fn part(&mut self, rendition: RenditionId, part: &PartCut) {
         let carries = rendition == RenditionId::Src || self.video.is_none();
         let news = if carries {
-            self.take_news(part)
+            self.news.carry(part)
         } else {
             Vec::new()
         };
@@ -318,27 +315,6 @@ impl Packager {
                 "cannot write a part"
             ),
         }
-    }
-
-    /// The news whose T is shown in this part.
-    fn take_news(&mut self, part: &PartCut) -> Vec<CueNews> {
-        let shown_until = part
-            .frames
-            .iter()
-            .map(|f| f.pts)
-            .max()
-            .map_or(part.end, |pts| {
-                let length = part
-                    .frames
-                    .last()
-                    .map_or(0, |f| part.end.micros_since(f.dts));
-                pts.shifted(length)
-            });
-        let (now, later) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|news| time_of(news) < shown_until);
-        self.waiting = later;
-        now
     }
 
     fn check_ready(&self) {
@@ -401,13 +377,6 @@ impl Bits {
     fn mean_bps(&self) -> u64 {
         let ms = u64::try_from(self.duration.as_millis()).unwrap_or(1).max(1);
         (self.bytes * 8_000 / ms).min(self.peak_bps)
-    }
-}
-
-fn time_of(news: &CueNews) -> MediaTime {
-    match news {
-        CueNews::Opened(cue) => cue.t,
-        CueNews::Closed { t, .. } => *t,
     }
 }
 
