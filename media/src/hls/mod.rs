@@ -16,6 +16,7 @@ mod mp4;
 mod news;
 mod packager;
 mod playlist;
+mod rates;
 mod segmenter;
 mod stream;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::feed::VideoFeed;
 use super::mp4::{self, Chunk};
 use super::news::News;
 use super::playlist::{Multivariant, VideoFacts};
+use super::rates::Rates;
 use super::segmenter::{AudioLine, Cut, PartCut, VideoLine};
 use super::stream::{Close, RenditionId, Stream};
 use super::window::Opening;
@@ -34,7 +35,6 @@ pub struct Packager {
     cues: CueCursor,
     news: News,
     sequence: u32,
-    bits: Bits,
 }
 
 #[derive(Debug)]
@@ -42,6 +42,7 @@ struct VideoSide {
     feed: VideoFeed,
     line: VideoLine,
     span: Span,
+    rates: Rates,
 }
 
 #[derive(Debug)]
@@ -49,6 +50,7 @@ struct AudioSide {
     cursor: Cursor,
     line: AudioLine,
     span: Span,
+    rates: Rates,
 }
 
 /// First and newest frame of a track.
@@ -66,14 +68,6 @@ impl Span {
     }
 }
 
-/// Bytes seen, for the rates of the multivariant playlist.
-#[derive(Debug, Default)]
-struct Bits {
-    bytes: u64,
-    duration: Duration,
-    peak_bps: u64,
-}
-
 impl Packager {
     /// A packager of a broadcast into a stream of the same instance.
     pub fn new(broadcast: Arc<Broadcast>, stream: Arc<Stream>) -> Self {
@@ -86,7 +80,6 @@ impl Packager {
             cues,
             news: News::new(),
             sequence: 0,
-            bits: Bits::default(),
         }
     }
 
@@ -120,8 +113,12 @@ impl Packager {
         if video.is_some() {
             let feed = VideoFeed::new(Arc::clone(&self.broadcast));
             let line = VideoLine::new(targets);
-            let span = Span::default();
-            self.video = Some(VideoSide { feed, line, span });
+            self.video = Some(VideoSide {
+                feed,
+                line,
+                span: Span::default(),
+                rates: Rates::default(),
+            });
             self.stream.show(RenditionId::Src);
         }
         if self
@@ -131,8 +128,12 @@ impl Packager {
         {
             let cursor = self.broadcast.cursor(TrackId::Audio, Start::OldestKey);
             let line = AudioLine::new(targets, video.is_some());
-            let span = Span::default();
-            self.audio = Some(AudioSide { cursor, line, span });
+            self.audio = Some(AudioSide {
+                cursor,
+                line,
+                span: Span::default(),
+                rates: Rates::default(),
+            });
             self.stream.show(RenditionId::Aac);
         }
     }
@@ -252,6 +253,9 @@ impl Packager {
                 }),
                 Cut::End { end } => {
                     let now = Instant::now();
+                    if let Some(rates) = self.rates(rendition) {
+                        rates.end();
+                    }
                     self.stream.edit(rendition, |window| window.end(now, end));
                 }
             }
@@ -305,7 +309,9 @@ impl Packager {
         };
         match chunk.write() {
             Ok(bytes) => {
-                self.bits.count(bytes.len(), part.duration, rendition);
+                if let Some(rates) = self.rates(rendition) {
+                    rates.part(bytes.len(), part.duration);
+                }
                 self.stream.edit(rendition, |window| {
                     window.append(part.duration, part.is_independent, bytes);
                 });
@@ -338,12 +344,24 @@ impl Packager {
             }),
             Shape::Audio { .. } => None,
         });
+        // A variant is its picture and the sound beside it.
+        let rates = || {
+            let video = self.video.iter().map(|v| &v.rates);
+            video.chain(self.audio.iter().map(|a| &a.rates))
+        };
         self.stream.set_multivariant(Multivariant {
             video,
             audio_codecs: audio.map(|info| mp4::codecs(&info)),
-            peak_bps: self.bits.peak_bps.max(1),
-            mean_bps: self.bits.mean_bps().max(1),
+            peak_bps: rates().map(Rates::peak_bps).sum::<u64>().max(1),
+            mean_bps: rates().map(Rates::mean_bps).sum::<u64>().max(1),
         });
+    }
+
+    fn rates(&mut self, rendition: RenditionId) -> Option<&mut Rates> {
+        match rendition {
+            RenditionId::Src => self.video.as_mut().map(|v| &mut v.rates),
+            RenditionId::Aac => self.audio.as_mut().map(|a| &mut a.rates),
+        }
     }
 
     fn finish(mut self, close: Close) {
@@ -360,23 +378,6 @@ impl Packager {
         }
         self.cut_sound(|line| line.finish(end));
         self.stream.close(close);
-    }
-}
-
-impl Bits {
-    fn count(&mut self, bytes: usize, duration: Duration, rendition: RenditionId) {
-        let bytes = u64::try_from(bytes).unwrap_or(0);
-        self.bytes += bytes;
-        if rendition == RenditionId::Src {
-            self.duration += duration;
-        }
-        let ms = u64::try_from(duration.as_millis()).unwrap_or(1).max(1);
-        self.peak_bps = self.peak_bps.max(bytes * 8_000 / ms);
-    }
-
-    fn mean_bps(&self) -> u64 {
-        let ms = u64::try_from(self.duration.as_millis()).unwrap_or(1).max(1);
-        (self.bytes * 8_000 / ms).min(self.peak_bps)
     }
 }
 
