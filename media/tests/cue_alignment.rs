@@ -387,3 +387,36 @@ async fn a_cue_ahead_is_refused_or_carried() {
         .collect();
     assert_eq!(carried, taken);
 }
+
+/// The publisher's clock runs slow, so that the clock of T is slewed all the time: both renditions
+/// show the same dates, and a cue far ahead the date of the segment that holds it.
+#[tokio::test(start_paused = true)]
+async fn dates_agree_while_the_clock_is_slewed() {
+    let mut paths = Paths::start();
+    paths.show.dawdles_us = 200;
+    paths.run(Duration::from_millis(1_500)).await;
+    let mut pinned = Vec::new();
+    for (n, ahead_us) in [50_000, 4_000_000, 15_000_000].into_iter().enumerate() {
+        let at = At::Time(MediaTime::from_micros(1_500_000 + ahead_us));
+        let id = format!("c{n}");
+        pinned.push((paths.pin(at, &id, CueKind::Listed).await, id));
+    }
+    for (t, id) in pinned {
+        while paths.show.broadcast().now_t(Instant::now()) < t + Duration::from_secs(2) {
+            paths.run(Duration::from_millis(500)).await;
+        }
+        let src = paths.playlist(RenditionId::Src).await;
+        let aac = paths.playlist(RenditionId::Aac).await;
+        let parts = paths.parts().await;
+        assert_range(&src, &parts, &id, t);
+        assert_range(&aac, &parts, &id, t);
+        let dates = |list: &str| {
+            let tag = "#EXT-X-PROGRAM-DATE-TIME:";
+            let lines = list.lines().filter(|l| l.starts_with(tag));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (src, aac) = (dates(&src), dates(&aac));
+        let both = src.len().min(aac.len());
+        assert!(both > 1 && src[..both] == aac[..both], "{src:?} {aac:?}");
+    }
+}

@@ -51,7 +51,7 @@ async fn sound_that_stops_is_a_gap_until_it_comes_back() {
     packaged.lists().await;
     packaged.show.sends_sound = true;
     packaged.run(Duration::from_millis(5_000)).await;
-    let (src, aac) = packaged.checked().await;
+    let [src, aac] = packaged.lists().await;
     assert!(src.segments.iter().all(|s| !s.is_gap), "{}", src.text);
     let gaps: Vec<u64> = aac
         .segments
@@ -72,7 +72,7 @@ async fn sound_for_an_interval_already_given_up_is_left_out() {
     packaged.run(Duration::from_millis(8_500)).await;
     packaged.show.holds_sound = false;
     packaged.run(Duration::from_millis(4_000)).await;
-    let (_, aac) = packaged.checked().await;
+    let [_, aac] = packaged.lists().await;
     for segment in aac.complete().filter(|s| !s.is_gap && !s.parts.is_empty()) {
         let parts: Duration = segment.parts.iter().map(|p| p.duration).sum();
         let lasts = segment.duration.unwrap();

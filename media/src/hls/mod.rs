@@ -21,6 +21,7 @@ mod segmenter;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod wall;
 mod window;
 
 pub use self::directives::{BadDirectives, Directives, Skip};

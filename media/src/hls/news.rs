@@ -4,7 +4,7 @@
 //! - News is carried by the part that holds its T; news for a gap by the first part after it.
 //! - News for a T that was cut already is not carried: listed cues are in the playlists.
 
-use crate::cue::{AHEAD_COUNT_MAX, CueNews};
+use crate::cue::{AHEAD_COUNT_MAX, CueKind, CueNews};
 use crate::time::MediaTime;
 
 use super::segmenter::PartCut;
@@ -52,9 +52,16 @@ impl News {
     }
 }
 
-fn time_of(news: &CueNews) -> MediaTime {
+/// When it takes effect.
+pub(super) fn time_of(news: &CueNews) -> MediaTime {
     match news {
         CueNews::Opened(cue) => cue.t,
         CueNews::Closed { t, .. } => *t,
     }
+}
+
+/// Whether playlists show it.
+pub(super) fn is_listed(news: &CueNews) -> bool {
+    let (CueNews::Opened(cue) | CueNews::Closed { cue, .. }) = news;
+    cue.kind == CueKind::Listed
 }

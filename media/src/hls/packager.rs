@@ -11,11 +11,12 @@ use tracing::warn;
 
 use super::feed::VideoFeed;
 use super::mp4::{self, Chunk};
-use super::news::News;
+use super::news::{self, News};
 use super::playlist::{Multivariant, VideoFacts};
 use super::rates::Rates;
 use super::segmenter::{AudioLine, Cut, PartCut, VideoLine};
 use super::stream::{Close, RenditionId, Stream};
+use super::wall::WallLine;
 use super::window::Opening;
 use crate::broadcast::{Broadcast, Cursor, EndReason, Ended, Start};
 use crate::cue::{CueCursor, CueNews};
@@ -34,6 +35,7 @@ pub struct Packager {
     audio: Option<AudioSide>,
     cues: CueCursor,
     news: News,
+    wall: WallLine,
     sequence: u32,
 }
 
@@ -79,6 +81,7 @@ impl Packager {
             audio: None,
             cues,
             news: News::new(),
+            wall: WallLine::default(),
             sequence: 0,
         }
     }
@@ -162,7 +165,11 @@ impl Packager {
     }
 
     fn hear(&mut self, news: CueNews) {
-        self.stream.tell(&news, |t| self.broadcast.wall(t));
+        if news::is_listed(&news) {
+            let t = news::time_of(&news);
+            let date = self.wall.tell(t, || self.broadcast.wall(t));
+            self.stream.tell(&news, date);
+        }
         if self.news.hear(news).is_some() {
             warn!(broadcast.id = %self.broadcast.key(), "news of a long gap is in no part");
         }
@@ -268,6 +275,10 @@ impl Packager {
         (start, is_discontinuity): (MediaTime, bool),
         info: Option<&TrackInfo>,
     ) {
+        let clock = self.broadcast.wall(start);
+        if rendition == RenditionId::Src || self.video.is_none() {
+            self.wall.begin(start, clock, is_discontinuity);
+        }
         if rendition == RenditionId::Src {
             self.cut_sound(|line| line.bound(start, is_discontinuity));
         }
@@ -278,7 +289,7 @@ impl Packager {
             })
             .ok()
         });
-        let wall = self.broadcast.wall(start);
+        let wall = self.wall.at(start, || clock);
         let is_gap = init.is_none();
         self.stream.edit(rendition, |window| {
             if let Some(init) = init {

@@ -15,8 +15,7 @@ use super::directives::{Directives, Skip};
 use super::playlist::{DateRange, Multivariant, Sibling, Snapshot};
 use super::segmenter::Targets;
 use super::window::{Bounds, Window};
-use crate::cue::{Cue, CueKind, CueNews};
-use crate::time::MediaTime;
+use crate::cue::CueNews;
 
 /// Requests of one node that may wait at a time.
 const HELD_MAX: usize = 20_000;
@@ -469,28 +468,27 @@ impl Stream {
         });
     }
 
-    /// Shows news of a listed cue in every media playlist.
-    pub(super) fn tell(&self, news: &CueNews, wall: impl Fn(MediaTime) -> OffsetDateTime) {
+    /// Shows news of a listed cue in every media playlist; `date` is the time of day of its T.
+    pub(super) fn tell(&self, news: &CueNews, date: OffsetDateTime) {
+        let now = Instant::now();
         self.change(|shown| match news {
-            CueNews::Opened(cue) if cue.kind == CueKind::Listed => {
+            CueNews::Opened(cue) => {
                 if shown.ranges.len() >= RANGES_MAX {
                     let oldest = shown.ranges.remove(0);
                     shown.remember_removed(oldest);
                 }
-                let (cue, start) = (Arc::<Cue>::clone(cue), wall(cue.t));
                 shown.ranges.push(DateRange {
-                    cue,
-                    start,
+                    cue: Arc::clone(cue),
+                    start: date,
                     end: None,
-                    changed: Instant::now(),
+                    changed: now,
                 });
             }
-            CueNews::Opened(_) => {}
-            CueNews::Closed { cue, t } => {
+            CueNews::Closed { cue, .. } => {
                 let range = shown.ranges.iter_mut().find(|r| r.cue.id == cue.id);
                 if let Some(range) = range {
-                    range.end = Some(wall(*t));
-                    range.changed = Instant::now();
+                    range.end = Some(date);
+                    range.changed = now;
                 }
             }
         });

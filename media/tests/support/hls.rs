@@ -91,15 +91,6 @@ impl Packaged {
         List::read(&text(&self.answer(rendition, "").await))
     }
 
-    /// Both lists, each checked by itself.
-    pub(crate) async fn checked(&self) -> (List, List) {
-        let src = self.list(RenditionId::Src).await;
-        let aac = self.list(RenditionId::Aac).await;
-        src.check();
-        aac.check();
-        (src, aac)
-    }
-
     /// Both lists, each checked by itself and against the other.
     pub(crate) async fn lists(&self) -> [List; 2] {
         let (src, aac) = (

@@ -45,6 +45,8 @@ pub(crate) struct Show {
     /// Sound is kept back while this is set, and sent with the next picture after.
     pub(crate) holds_sound: bool,
     held: Vec<Sample>,
+    /// How much longer than its pictures last this publisher takes for each, in microseconds.
+    pub(crate) dawdles_us: u64,
     /// The next picture is a keyframe wherever it stands.
     pub(crate) is_key_due: bool,
     pub(crate) pictures: i64,
@@ -78,6 +80,7 @@ impl Show {
             sends_sound: true,
             holds_sound: false,
             held: Vec::new(),
+            dawdles_us: 0,
             is_key_due: false,
             pictures: 0,
             sounds: 0,
@@ -108,7 +111,7 @@ impl Show {
     }
 
     pub(crate) fn picture_length(&self) -> Duration {
-        Duration::from_micros(1_000_000 / self.form.rate.unsigned_abs())
+        Duration::from_micros(1_000_000 / self.form.rate.unsigned_abs() + self.dawdles_us)
     }
 
     /// One picture and the sound that comes with it.
