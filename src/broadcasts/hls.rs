@@ -3,7 +3,6 @@
 //! Not here: what a playlist says; whether a part is there.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
@@ -14,7 +13,7 @@ use http::header::{
     ETAG, IF_NONE_MATCH, RANGE, VARY,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
-use lamplight_media::hls::{Answer, Directives, Media, Rendered, RenditionId, Stream};
+use lamplight_media::hls::{Answer, Directives, Media, Rendered, RenditionId};
 
 use super::{outputs, store};
 use crate::app::{App, new_secret};

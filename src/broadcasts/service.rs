@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lamplight_media::broadcast::{
-    Broadcast, BroadcastKey, EndReason, Event, OpenError, Publisher, Start,
+    Broadcast, BroadcastKey, EndReason, Event, OpenError, PublishPolicy, Publisher, Takeover,
 };
-use lamplight_media::frame::TrackId;
 use lamplight_media::request::{DECISION_TIMEOUT, Decision, PublishRequest, Refusal, RefusalCode};
 use lamplight_media::time::MediaTime;
 use tokio::sync::watch;
@@ -16,6 +15,7 @@ use tracing::{error, info};
 use super::model::{Sending, secret_of};
 use super::{outputs, store};
 use crate::app::App;
+use crate::config;
 use crate::ids::{KeyId, RoomId};
 
 /// What this module remembers of its broadcasts.
@@ -116,15 +116,20 @@ fn open(app: &App, room: RoomId, key: KeyId) -> Result<Publisher, Refusal> {
     // Held over both steps, so that a key deleted in between finds the broadcast it opened.
     let mut keys = desk.keys();
     let name = BroadcastKey::new(&room.to_string());
-    let wall = app.clock.now().to_datetime();
+    let at = (Instant::now(), app.clock.now().to_datetime());
     let publisher = app
         .media
-        .open(name, Instant::now(), wall)
+        .join(name, at, policy(app))
         .map_err(|err| match err {
             OpenError::Busy => refusal(
                 RefusalCode::Busy,
                 "Somebody publishes into this room already. Stop the other encoder, then start \
                  again.",
+            ),
+            OpenError::TwoEncoders => refusal(
+                RefusalCode::Busy,
+                "Two encoders use this stream key in turn. Stop one of them; this one may come \
+                 in again after 30 seconds.",
             ),
             OpenError::Full => refusal(
                 RefusalCode::TryAgain,
@@ -133,6 +138,18 @@ fn open(app: &App, room: RoomId, key: KeyId) -> Result<Publisher, Refusal> {
         })?;
     keys.insert(room, key);
     Ok(publisher)
+}
+
+fn policy(app: &App) -> PublishPolicy {
+    let publish = &app.config.publish;
+    PublishPolicy {
+        takeover: match publish.takeover {
+            config::Takeover::Newest => Takeover::Newest,
+            config::Takeover::Refuse => Takeover::Refuse,
+        },
+        grace: publish.grace,
+        stop_grace: publish.stop_grace,
+    }
 }
 
 fn refusal(code: RefusalCode, sentence: &str) -> Refusal {
@@ -160,17 +177,14 @@ pub(crate) fn end(app: &App, room: RoomId) {
 }
 
 /// Whether a publisher is in, with media or not yet.
-pub(crate) fn has_broadcast(app: &App, room: RoomId) -> bool {
-    find(app, room).is_some()
+pub(crate) fn has_publisher(app: &App, room: RoomId) -> bool {
+    find(app, room).is_some_and(|broadcast| broadcast.has_publisher())
 }
 
 /// The media that comes in for a room, once the first frame is here.
 pub(crate) fn sending(app: &App, room: RoomId) -> Option<Sending> {
     let broadcast = find(app, room)?;
-    let has_media = [TrackId::Video, TrackId::Audio]
-        .into_iter()
-        .any(|track| broadcast.cursor(track, Start::Live).newest_dts().is_some());
-    has_media.then(|| Sending {
+    broadcast.is_sending().then(|| Sending {
         instance: broadcast.instance().into(),
         first_at: broadcast.wall(MediaTime::ZERO).into(),
     })
@@ -191,9 +205,15 @@ pub(crate) async fn news(app: App) {
                     "publisher came");
                 outputs::start(&app, broadcast);
             }
+            Event::Lost(broadcast) => {
+                info!(broadcast.id = %broadcast.key(), "publisher went, waiting for it");
+            }
+            Event::Returned(broadcast) => {
+                info!(broadcast.id = %broadcast.key(), "publisher is back");
+            }
             Event::Ended(broadcast, reason) => {
                 info!(broadcast.id = %broadcast.key(), reason = reason.reason(),
-                    "publisher went");
+                    "broadcast over");
                 forget(&app, &desk, broadcast);
                 outputs::forget_later(&app, broadcast);
             }

@@ -202,9 +202,9 @@ async fn deleting_a_key_cuts_only_the_publisher_that_came_in_with_it() {
         panic!("refused");
     };
     cut(&it.app, room, other.id);
-    assert!(has_broadcast(&it.app, room));
+    assert!(has_publisher(&it.app, room));
     assert_eq!(sending(&it.app, room), None, "no frame came yet");
     cut(&it.app, room, one.id);
     assert_eq!(publisher.ended().await, EndReason::Server);
-    assert!(!has_broadcast(&it.app, room));
+    assert!(!has_publisher(&it.app, room));
 }

@@ -81,6 +81,18 @@ pub struct Convert {
 #[derive(Clone, Debug)]
 pub struct Publish {
     pub bitrate_bps_max: u64,
+    pub takeover: Takeover,
+    pub grace: Duration,
+    pub stop_grace: Duration,
+}
+
+/// Who stays when a second encoder comes with the same key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Takeover {
+    #[default]
+    Newest,
+    Refuse,
 }
 
 #[derive(Clone, Debug)]
@@ -177,9 +189,7 @@ impl Config {
             webrtc: Webrtc::read(reader),
             hls: Hls::read(reader),
             convert: Convert::read(reader),
-            publish: Publish {
-                bitrate_bps_max: reader.number("publish.bitrate_bps_max", 100_000..=500_000_000),
-            },
+            publish: Publish::read(reader),
             limits: Limits {
                 broadcasts_max: reader.count("limits.broadcasts_max", 1..=10_000),
                 room_viewers_max: reader.count("limits.room_viewers_max", 1..=1_000_000),
@@ -248,6 +258,17 @@ impl Webrtc {
             public_addrs: reader.value("webrtc.public_addrs", ADDRESSES),
             public_port: reader.value("webrtc.public_port", "a port, 0 to 65535"),
             payload_bytes_max: reader.count("webrtc.payload_bytes_max", 500..=1_200),
+        }
+    }
+}
+
+impl Publish {
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            bitrate_bps_max: reader.number("publish.bitrate_bps_max", 100_000..=500_000_000),
+            takeover: reader.value("publish.takeover", "newest or refuse"),
+            grace: reader.seconds("publish.grace_s", 0..=600),
+            stop_grace: reader.seconds("publish.stop_grace_s", 0..=600),
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn reconcile(app: &App, gone: &mut Gone, now: Instant) -> sqlx:
             gone.remove(&room.id);
             Media::Sending
         } else {
-            is_waiting |= broadcasts::has_broadcast(app, room.id);
+            is_waiting |= broadcasts::has_publisher(app, room.id);
             let since = gone.entry(room.id).or_insert(now);
             Media::Gone(now.saturating_duration_since(*since))
         };

@@ -210,7 +210,8 @@ pub(super) async fn insert_timeline(
         _ => 0,
     };
     let sql = "INSERT INTO room_timelines (room_id, instance, offset_us, first_us) \
-               VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+               VALUES ($1, $2, $3, $4) \
+               ON CONFLICT (room_id, instance) DO UPDATE SET last_us = NULL";
     let query = sqlx::query(sql)
         .bind(id.to_string())
         .bind(&sending.instance)

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lamplight_media::broadcast::{Broadcasts, EndReason, Limits};
@@ -168,6 +168,9 @@ fn start_jobs(app: &App) {
     app.tasks.spawn_until_stop("events.relay", relay.run());
     app.tasks
         .spawn_until_stop("broadcasts.news", broadcasts::news(app.clone()));
+    let media = Arc::clone(&app.media);
+    app.tasks
+        .spawn_until_stop("broadcasts.watch", async move { media.watch().await });
     app.tasks
         .spawn_until_stop("rooms.look_after", rooms::run(app.clone()));
     app.tasks

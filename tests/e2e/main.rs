@@ -4,6 +4,8 @@
 //! screen, what the server logged and what ffmpeg said is kept under `target/e2e`.
 
 #[cfg(test)]
+mod pattern;
+#[cfg(test)]
 mod publisher;
 #[cfg(test)]
 mod server;
@@ -66,6 +68,15 @@ impl Watched {
         let expected = times.counter_at(seen.cue.t_us);
         seen.check_card(expected);
     }
+}
+
+#[tokio::test]
+async fn the_demo_is_on_air_by_itself_with_picture_sound_and_cards() {
+    let server = Server::start_show("demo").await;
+    server.on_air().await;
+    let show = pattern::Seen::of(&server.urls.hls).await;
+    show.check();
+    server.listed("CLASS=\"lamplight.card\"").await;
 }
 
 #[tokio::test]

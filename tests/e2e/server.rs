@@ -1,4 +1,4 @@
-//! The real binary as a person starts it: `lamplight demo --no-publisher --print json`.
+//! The real binary as a person starts it: `lamplight demo --print json`.
 
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
@@ -17,6 +17,8 @@ const START_MAX: Duration = Duration::from_secs(20);
 const ON_AIR_MAX: Duration = Duration::from_secs(30);
 /// Between two looks whether the show is on air.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// The demo fires a card every 20 s.
+const LISTED_MAX: Duration = Duration::from_secs(40);
 /// 10 s of drain, then at most 5 s to close everything.
 const STOP_MAX: Duration = Duration::from_secs(16);
 
@@ -42,13 +44,23 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts on free ports with an empty data directory of its own.
+    /// Starts on free ports with an empty data directory of its own, and waits for a publisher.
     pub(crate) async fn start(name: &str) -> Self {
+        Self::start_with(name, &["--no-publisher"]).await
+    }
+
+    /// Starts the demo with a show of its own.
+    pub(crate) async fn start_show(name: &str) -> Self {
+        Self::start_with(name, &[]).await
+    }
+
+    async fn start_with(name: &str, options: &[&str]) -> Self {
         let folder = folder(name);
         let log = File::create(folder.join("server.log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_lamplight"));
         command
-            .args(["demo", "--no-publisher", "--print", "json"])
+            .args(["demo", "--print", "json"])
+            .args(options)
             .env("LAMPLIGHT_HTTP__LISTEN", free_tcp_port())
             .env("LAMPLIGHT_HTTP__ADMIN_LISTEN", free_tcp_port())
             .env("LAMPLIGHT_RTMP__LISTEN", free_tcp_port())
@@ -96,6 +108,20 @@ impl Server {
             .expect("the show comes on air: see server.log");
     }
 
+    /// Waits until a media playlist of the show holds `text`.
+    pub(crate) async fn listed(&self, text: &str) {
+        let client = reqwest::Client::new();
+        let url = self.urls.hls.replace("index.m3u8", "src/live.m3u8");
+        let listed = async {
+            while !get(&client, &url).await.is_some_and(|it| it.contains(text)) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(LISTED_MAX, listed)
+            .await
+            .unwrap_or_else(|_| panic!("no playlist held {text}: see server.log"));
+    }
+
     /// Where this test keeps what it made.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
@@ -110,6 +136,10 @@ impl Server {
         let status = ended.expect("it ends within 16 s of SIGTERM").unwrap();
         assert_eq!(status.code(), Some(0));
     }
+}
+
+async fn get(client: &reqwest::Client, url: &str) -> Option<String> {
+    client.get(url).send().await.ok()?.text().await.ok()
 }
 
 impl Urls {

@@ -5,45 +5,44 @@
 //!
 //! Invariants
 //! - The ring is the only queue between publisher and viewer (I1).
-//! - At most one publish session per broadcast at any instant (I7).
+//! - At most one publish session per broadcast at any instant (I7); the broadcast outlives it by
+//!   the grace of its policy, and no reader notices more than that frames stay away (I6).
 //! - News for the server leaves through one bounded stream; state changes are never dropped.
 //!
 //! Not here: who may publish, rooms, users; tasks (the server runs the futures).
 
+mod attendance;
+mod hub;
+mod publisher;
 mod ring;
 #[cfg(test)]
 mod tests;
 mod timeline;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use time::OffsetDateTime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cue::{AHEAD_MAX, At, CueCursor, CueError, CueLog, NewCue, Stamped};
-use crate::frame::{Codec, Frame, Kind, Sample, TrackId, TrackInfo};
-use crate::stats::Stats;
+use crate::frame::{Kind, TrackId, TrackInfo};
 use crate::time::{MediaTime, micros};
 
+use self::attendance::{Attendance, Came, NotNow, Went};
+pub use self::attendance::{PublishPolicy, Takeover};
+pub use self::hub::{Broadcasts, Event, Limits, OpenError};
+pub use self::publisher::{CodecChanged, Publisher};
 use self::ring::Ring;
 pub use self::ring::{Cursor, Delivery, Ended, Facts, Start, TrackWriter};
-use self::timeline::{Moment, Reading, SessionClock, WallClock};
+use self::timeline::WallClock;
 
-/// How long the second track may take to appear before outputs go on without it.
-const SETTLE: Duration = Duration::from_millis(1_500);
 /// A cue for "now" takes the running T when no frame comes for this long.
 const CUE_WAIT: Duration = Duration::from_millis(500);
-/// Entries of the event stream.
-const EVENTS_MAX: usize = 256;
-/// One frame, when the rate is not known yet.
-const FRAME_US_DEFAULT: i64 = 33_333;
 
 /// The server's name of a broadcast; opaque to the media core.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,32 +66,6 @@ impl fmt::Display for BroadcastKey {
     }
 }
 
-/// Bounds of the whole hub.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Broadcasts at once.
-    pub broadcasts_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            broadcasts_max: 500,
-        }
-    }
-}
-
-/// Why a publish session could not be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// Somebody publishes into this broadcast already.
-    #[error("the broadcast has a publisher already")]
-    Busy,
-    /// The node carries as many broadcasts as it may.
-    #[error("this node is full")]
-    Full,
-}
-
 /// Why a broadcast ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
@@ -106,6 +79,8 @@ pub enum EndReason {
     Server,
     /// The process stops.
     Shutdown,
+    /// Of a session, never of a broadcast: a newer one took its place.
+    Replaced,
 }
 
 impl EndReason {
@@ -117,124 +92,7 @@ impl EndReason {
             Self::CodecChanged => "codec_changed",
             Self::Server => "ended_by_server",
             Self::Shutdown => "shutdown",
-        }
-    }
-}
-
-/// News for the server.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// A room went live afresh.
-    Started(Arc<Broadcast>),
-    /// A track appeared or changed its parameters.
-    TracksChanged(Arc<Broadcast>),
-    /// The broadcast is over.
-    Ended(Arc<Broadcast>, EndReason),
-}
-
-/// All broadcasts of this process.
-#[derive(Debug)]
-pub struct Broadcasts {
-    live: DashMap<BroadcastKey, Arc<Broadcast>>,
-    limits: Limits,
-    stats: Stats,
-    events: Events,
-}
-
-impl Broadcasts {
-    /// An empty hub.
-    pub fn new(limits: Limits) -> Arc<Self> {
-        let (live, stats, events) = (DashMap::new(), Stats::default(), Events::default());
-        Arc::new(Self {
-            live,
-            limits,
-            stats,
-            events,
-        })
-    }
-
-    /// Opens a publish session: a new instance of the broadcast. `wall` is the time of day that
-    /// belongs to `now`.
-    ///
-    /// # Errors
-    /// [`OpenError`] when the key is taken or the node is full.
-    pub fn open(
-        self: &Arc<Self>,
-        key: BroadcastKey,
-        now: Instant,
-        wall: OffsetDateTime,
-    ) -> Result<Publisher, OpenError> {
-        let is_full = self.live.len() >= self.limits.broadcasts_max;
-        let broadcast = match self.live.entry(key.clone()) {
-            Entry::Occupied(_) => return Err(OpenError::Busy),
-            Entry::Vacant(_) if is_full => return Err(OpenError::Full),
-            Entry::Vacant(entry) => {
-                let broadcast = Broadcast::new(key, Arc::downgrade(self), now, wall);
-                Arc::clone(&entry.insert(broadcast))
-            }
-        };
-        self.events.push(Event::Started(Arc::clone(&broadcast)));
-        Ok(Publisher::new(broadcast, wall))
-    }
-
-    /// The live broadcast of this name.
-    pub fn find(&self, key: &BroadcastKey) -> Option<Arc<Broadcast>> {
-        self.live.get(key).map(|b| Arc::clone(&b))
-    }
-
-    /// All live broadcasts, in no order.
-    pub fn list(&self) -> Vec<Arc<Broadcast>> {
-        self.live.iter().map(|b| Arc::clone(&b)).collect()
-    }
-
-    /// The counters of the media core.
-    pub fn stats(&self) -> &Stats {
-        &self.stats
-    }
-
-    /// The next piece of news for the server; one task reads it. Cancel-safe.
-    pub async fn next_event(&self) -> Event {
-        self.events.next().await
-    }
-}
-
-#[derive(Debug, Default)]
-struct Events {
-    queue: Mutex<VecDeque<Event>>,
-    notify: Notify,
-}
-
-impl Events {
-    fn push(&self, event: Event) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.len() >= EVENTS_MAX {
-            // What only says "look again" makes room for changes of state.
-            let at = queue
-                .iter()
-                .position(|e| matches!(e, Event::TracksChanged(_)));
-            if let Some(at) = at {
-                queue.remove(at);
-            } else if matches!(event, Event::TracksChanged(_)) {
-                return;
-            }
-        }
-        queue.push_back(event);
-        drop(queue);
-        self.notify.notify_one();
-    }
-
-    async fn next(&self) -> Event {
-        loop {
-            let notified = self.notify.notified();
-            let event = {
-                let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-                queue.pop_front()
-            };
-            if let Some(event) = event {
-                return event;
-            }
-            notified.await;
+            Self::Replaced => "replaced",
         }
     }
 }
@@ -254,16 +112,22 @@ pub struct Broadcast {
     settled: watch::Sender<bool>,
     cues: Arc<CueLog>,
     end: watch::Sender<Option<EndReason>>,
+    attendance: Mutex<Attendance>,
+    /// Of the session that may write, for those that may not any more.
+    session: watch::Sender<u64>,
 }
 
 impl Broadcast {
     fn new(
         key: BroadcastKey,
         hub: Weak<Broadcasts>,
-        now: Instant,
-        wall: OffsetDateTime,
+        (now, wall): (Instant, OffsetDateTime),
+        policy: PublishPolicy,
     ) -> Arc<Self> {
+        let attendance = Attendance::new(policy);
         Arc::new(Self {
+            session: watch::Sender::new(attendance.number()),
+            attendance: Mutex::new(attendance),
             key,
             instance: new_instance(),
             hub,
@@ -421,9 +285,45 @@ impl Broadcast {
         }
         self.cues.end();
         if let Some(hub) = self.hub.upgrade() {
-            hub.live.remove_if(&self.key, |_, b| Arc::ptr_eq(b, self));
-            hub.events.push(Event::Ended(Arc::clone(self), reason));
+            hub.forget(self);
+            hub.tell(Event::Ended(Arc::clone(self), reason));
         }
+    }
+
+    /// Whether a publisher is connected; a broadcast also goes on for a while without one.
+    pub fn has_publisher(&self) -> bool {
+        self.attendance().is_present()
+    }
+
+    /// Whether the publisher that is connected has sent frames.
+    pub fn is_sending(&self) -> bool {
+        self.attendance().is_sending
+    }
+
+    fn enter(&self, now: Instant, policy: PublishPolicy) -> Result<Came, NotNow> {
+        let mut attendance = self.attendance();
+        let came = attendance.enter(now, policy)?;
+        self.session.send_replace(attendance.number());
+        Ok(came)
+    }
+
+    fn leave(self: &Arc<Self>, now: Instant, number: u64, reason: EndReason) {
+        let went = self.attendance().leave(now, number, reason);
+        match went {
+            Went::Unnoticed => {}
+            Went::ForGood => self.end(reason),
+            Went::Awaited => {
+                if let Some(hub) = self.hub.upgrade() {
+                    hub.tell(Event::Lost(Arc::clone(self)));
+                }
+            }
+        }
+    }
+
+    fn attendance(&self) -> MutexGuard<'_, Attendance> {
+        self.attendance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True once it is over.
@@ -462,7 +362,7 @@ impl Broadcast {
 
     fn tell_tracks_changed(self: &Arc<Self>) {
         if let Some(hub) = self.hub.upgrade() {
-            hub.events.push(Event::TracksChanged(Arc::clone(self)));
+            hub.tell(Event::TracksChanged(Arc::clone(self)));
         }
     }
 }
@@ -480,174 +380,4 @@ fn new_instance() -> String {
 
 fn unix_micros(wall: OffsetDateTime) -> i64 {
     i64::try_from(wall.unix_timestamp_nanos() / 1_000).unwrap_or(0)
-}
-
-/// The publisher changed what it sends in a way that one instance cannot carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the kind of codec changed in mid-session")]
-pub struct CodecChanged;
-
-/// One publish session. Dropping it ends the broadcast as [`EndReason::Lost`].
-#[derive(Debug)]
-pub struct Publisher {
-    broadcast: Arc<Broadcast>,
-    clock: SessionClock,
-    newest: Option<MediaTime>,
-    first_media: Option<Instant>,
-    opened_wall: OffsetDateTime,
-    reason: EndReason,
-}
-
-impl Publisher {
-    fn new(broadcast: Arc<Broadcast>, opened_wall: OffsetDateTime) -> Self {
-        Self {
-            broadcast,
-            clock: SessionClock::default(),
-            newest: None,
-            first_media: None,
-            opened_wall,
-            reason: EndReason::Lost,
-        }
-    }
-
-    /// What it publishes into.
-    pub fn broadcast(&self) -> &Arc<Broadcast> {
-        &self.broadcast
-    }
-
-    /// Sets the parameters of the picture or sound; identical ones are ignored.
-    ///
-    /// # Errors
-    /// [`CodecChanged`] when the track had another codec before.
-    pub fn set_track(&mut self, now: Instant, info: TrackInfo) -> Result<(), CodecChanged> {
-        let track = source_track(kind_of(info.codec));
-        let ring = self.broadcast.ring(track);
-        let old = ring.info();
-        if old.as_ref().is_some_and(|old| old.codec != info.codec) {
-            return Err(CodecChanged);
-        }
-        let info = ring.set_info(info);
-        if old.is_none_or(|old| old.generation != info.generation) {
-            self.broadcast.tell_tracks_changed();
-        }
-        self.settle(now);
-        Ok(())
-    }
-
-    /// Places a sample on T and hands it to every reader. Takes bounded time; never waits.
-    /// `None` when it was dropped: its track has no parameters yet, or it lies before the epoch.
-    pub fn write(&mut self, now: Instant, sample: Sample) -> Option<MediaTime> {
-        let broadcast = Arc::clone(&self.broadcast);
-        let ring = broadcast.ring(source_track(sample.kind));
-        let info = ring.info()?;
-        self.begin(now);
-        let elapsed_us = broadcast.elapsed_us(now);
-        let reading = Reading {
-            kind: sample.kind,
-            dts: sample.dts,
-            audio: info
-                .audio_rate()
-                .filter(|_| sample.samples > 0)
-                .map(|r| (sample.samples, r)),
-        };
-        let moment = Moment {
-            elapsed_us,
-            newest: self.newest,
-            frame_us: FRAME_US_DEFAULT,
-        };
-        let stamp = self.clock.stamp(reading, moment)?;
-        if stamp.is_discontinuity {
-            broadcast.discontinuities.fetch_add(1, Ordering::AcqRel);
-            broadcast.clock().step(stamp.t, elapsed_us);
-        } else {
-            broadcast.clock().observe(stamp.t, elapsed_us);
-        }
-        let pts = stamp.t + sample.composition;
-        self.stamp_cues(sample.kind, pts);
-        let duration = reading.audio.map(|(samples, rate)| {
-            Duration::from_nanos(
-                u64::try_from(crate::time::samples_to_nanos(samples, rate)).unwrap_or(0),
-            )
-        });
-        let frame = Frame {
-            track: ring.track(),
-            info,
-            dts: stamp.t,
-            pts,
-            duration,
-            is_key: sample.is_key,
-            is_discardable: sample.is_discardable,
-            discontinuities: broadcast.discontinuities.load(Ordering::Acquire),
-            payload: sample.payload,
-            rtp: std::sync::OnceLock::new(),
-        };
-        self.newest = self.newest.max(Some(stamp.t));
-        self.settle(now);
-        ring.push(Arc::new(frame)).then_some(stamp.t)
-    }
-
-    /// Waits until the server ends the broadcast.
-    pub async fn ended(&self) -> EndReason {
-        self.broadcast.ended().await
-    }
-
-    /// Ends the session and the broadcast.
-    pub fn finish(mut self, reason: EndReason) {
-        self.reason = reason;
-    }
-
-    /// The first media fixes the epoch: its arrival is the server time of T = 0.
-    fn begin(&mut self, now: Instant) {
-        if self.first_media.is_some() {
-            return;
-        }
-        self.first_media = Some(now);
-        let since_open = now.saturating_duration_since(self.broadcast.opened);
-        let wall = self.opened_wall + since_open;
-        *self
-            .broadcast
-            .origin
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(now);
-        *self.broadcast.clock() = WallClock::new(unix_micros(wall));
-    }
-
-    fn stamp_cues(&self, kind: Kind, pts: MediaTime) {
-        if kind == Kind::Video || self.broadcast.source(Kind::Video).is_none() {
-            self.broadcast.cues.stamp_pending(pts);
-            self.broadcast.cues.lapse(pts);
-        }
-    }
-
-    fn settle(&self, now: Instant) {
-        if *self.broadcast.settled.borrow() {
-            return;
-        }
-        let has_both = self.broadcast.source(Kind::Video).is_some()
-            && self.broadcast.source(Kind::Audio).is_some();
-        let is_late = self.first_media.is_some_and(|first| now - first >= SETTLE);
-        if has_both || is_late {
-            self.broadcast.settled.send_replace(true);
-        }
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        self.broadcast.end(self.reason);
-    }
-}
-
-const fn source_track(kind: Kind) -> TrackId {
-    match kind {
-        Kind::Video => TrackId::Video,
-        Kind::Audio => TrackId::Audio,
-    }
-}
-
-const fn kind_of(codec: Codec) -> Kind {
-    match codec {
-        Codec::H264 | Codec::Hevc | Codec::Av1 => Kind::Video,
-        Codec::Aac | Codec::Opus => Kind::Audio,
-    }
 }

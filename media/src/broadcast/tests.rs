@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::cue::{CueKind, CueNews};
-use crate::frame::Shape;
+use crate::frame::{Codec, Frame, Sample, Shape};
 use crate::time::{SourceTime, Unwrap32};
 
 fn video() -> TrackInfo {
@@ -188,7 +188,7 @@ async fn tracks_settle_with_both_headers_or_after_a_second_and_a_half() {
 
     let (_hub, mut alone) = open();
     alone.write(Instant::now(), picture(0, true));
-    tokio::time::advance(SETTLE).await;
+    tokio::time::advance(super::publisher::SETTLE).await;
     alone.write(Instant::now(), picture(1_500, false));
     alone.broadcast().settled().await.unwrap();
 }
@@ -290,4 +290,130 @@ async fn a_restarted_clock_breaks_the_timeline_once_and_for_all_tracks() {
         let whole = walls[3] - walls[0];
         assert!((66..=133).contains(&whole.whole_milliseconds()), "{whole}");
     }
+}
+
+fn joined(hub: &Arc<Broadcasts>) -> Result<Publisher, OpenError> {
+    let at = (Instant::now(), OffsetDateTime::UNIX_EPOCH);
+    hub.join(BroadcastKey::new("room_1"), at, PublishPolicy::default())
+}
+
+/// A session that has sent a keyframe.
+fn on_air(hub: &Arc<Broadcasts>) -> Publisher {
+    let mut publisher = joined(hub).unwrap();
+    publisher.set_track(Instant::now(), video()).unwrap();
+    let written = publisher.write(Instant::now(), picture(0, true));
+    written.expect("it is the first");
+    publisher
+}
+
+/// What the hub tells now, as words.
+fn told(hub: &Broadcasts) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    while let Some(event) = at_once(hub.next_event()) {
+        words.push(match event {
+            Event::Started(_) => "started",
+            Event::Lost(_) => "lost",
+            Event::Returned(_) => "returned",
+            Event::TracksChanged(_) => "tracks",
+            Event::Ended(_, reason) => reason.reason(),
+        });
+    }
+    words
+}
+
+/// What a future gives at once, if it does.
+fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_comes_back_in_time_goes_on_in_the_same_instance() {
+    let hub = Broadcasts::new(Limits::default());
+    let watch = tokio::spawn({
+        let hub = Arc::clone(&hub);
+        async move { hub.watch().await }
+    });
+    let publisher = on_air(&hub);
+    let broadcast = Arc::clone(publisher.broadcast());
+    let mut cursor = broadcast.cursor(TrackId::Video, Start::OldestKey);
+    let first = cursor.try_next().unwrap().frame;
+    drop(publisher);
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert!(!broadcast.has_publisher() && !broadcast.is_ended());
+    let again = on_air(&hub);
+    assert!(Arc::ptr_eq(again.broadcast(), &broadcast));
+    let second = cursor.try_next().unwrap().frame;
+    let place = |frame: &Frame| (frame.dts.as_micros(), frame.discontinuities);
+    assert_eq!(place(&first), (0, 0));
+    assert_eq!(
+        place(&second),
+        (29_000_000, 1),
+        "a gap as long as the real one"
+    );
+    assert_eq!(told(&hub), ["started", "tracks", "lost", "returned"]);
+    watch.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_stays_away_is_awaited_for_as_long_as_it_went() {
+    for (reason, seconds) in [(EndReason::Lost, 30), (EndReason::Finished, 5)] {
+        let hub = Broadcasts::new(Limits::default());
+        let publisher = on_air(&hub);
+        let broadcast = Arc::clone(publisher.broadcast());
+        let went = Instant::now();
+        publisher.finish(reason);
+        let ended = tokio::select! {
+            () = hub.watch() => unreachable!("it watches for ever"),
+            ended = broadcast.ended() => ended,
+        };
+        assert_eq!(ended, reason);
+        assert_eq!(went.elapsed(), Duration::from_secs(seconds));
+        assert!(hub.list().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_takeover_tells_the_older_session_and_lets_none_of_its_frames_in() {
+    let hub = Broadcasts::new(Limits::default());
+    let mut older = on_air(&hub);
+    let broadcast = Arc::clone(older.broadcast());
+    assert_eq!(at_once(older.ended()), None);
+    let mut newer = joined(&hub).unwrap();
+    assert_eq!(older.ended().await, EndReason::Replaced);
+    assert_eq!(older.write(Instant::now(), picture(40, false)), None);
+    newer.set_track(Instant::now(), video()).unwrap();
+    tokio::time::advance(Duration::from_millis(500)).await;
+    let t = newer.write(Instant::now(), picture(7_000, true)).unwrap();
+    assert_eq!(t.as_micros(), 500_000);
+    drop(older);
+    assert!(broadcast.has_publisher() && !broadcast.is_ended());
+    assert_eq!(told(&hub), ["started", "tracks"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_comes_back_with_another_codec_begins_a_new_instance() {
+    let hub = Broadcasts::new(Limits::default());
+    let publisher = on_air(&hub);
+    let old = Arc::clone(publisher.broadcast());
+    drop(publisher);
+    let mut again = joined(&hub).unwrap();
+    again.set_track(Instant::now(), audio()).unwrap();
+    let hevc = TrackInfo {
+        codec: Codec::Hevc,
+        ..video()
+    };
+    again.set_track(Instant::now(), hevc).unwrap();
+    assert_eq!(old.ended().await, EndReason::CodecChanged);
+    let new = again.broadcast();
+    assert_ne!(new.instance(), old.instance());
+    assert_eq!(new.source(Kind::Video).unwrap().codec, Codec::Hevc);
+    assert!(new.source(Kind::Audio).is_some(), "its sound comes along");
+    assert!(Arc::ptr_eq(&hub.find(new.key()).unwrap(), new));
+    again.write(Instant::now(), picture(0, true)).unwrap();
+    assert_eq!(again.set_track(Instant::now(), video()), Err(CodecChanged));
 }

@@ -59,7 +59,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         let has_publisher = !options.no_publisher;
         let summary = Summary::new(server.bound(), &seed, has_publisher);
         if has_publisher {
-            publisher::start(&server, reachable(server.bound().rtmp), &seed.stream_key);
+            publisher::start(&server, reachable(server.bound().rtmp), &seed);
         }
         cli::say(&summary.render(options.print))?;
         cards::start(&server, seed.room);

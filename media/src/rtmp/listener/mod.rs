@@ -312,7 +312,8 @@ impl Connection {
     fn turn_away(&mut self, code: RefusalCode, sentence: String, reason: &'static str) {
         warn!(reason, "publisher turned away");
         self.refuse(&Refusal { code, sentence }, reason);
-        self.finish(EndReason::Server);
+        // Viewers stay for as long as after a broken connection: the setting is soon mended.
+        self.finish(EndReason::Lost);
     }
 
     /// Says no, and holds it against the peer: counted once, here.
@@ -326,7 +327,7 @@ impl Connection {
         let word = reason.reason();
         let end = match reason {
             // Who refused has counted and told it.
-            CloseReason::Refused(_) => EndReason::Server,
+            CloseReason::Refused(_) => EndReason::Lost,
             CloseReason::Handshake => {
                 // Port scans and health checks: nothing for a person to look at.
                 debug!(reason = word, "connection closed");
@@ -345,13 +346,18 @@ impl Connection {
         self.finish(end);
     }
 
-    /// The server ended the broadcast.
+    /// The server ended the broadcast, or a newer connection with this key took it over.
     fn end(&mut self, reason: EndReason) {
-        let sentence = "The server ended this broadcast.".to_owned();
-        debug!(reason = reason.reason(), "broadcast ended by the server");
+        let sentence = if reason == EndReason::Replaced {
+            "This stream was replaced by a newer connection with the same stream key. Stop one of \
+             the two encoders."
+        } else {
+            "The server ended this broadcast."
+        };
+        info!(reason = reason.reason(), "publishing ended by the server");
         self.session.refuse(&Refusal {
             code: RefusalCode::NotAllowed,
-            sentence,
+            sentence: sentence.to_owned(),
         });
     }
 

@@ -1,0 +1,269 @@
+//! All broadcasts of this process, by name: who may open one, and what the server is told.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::attendance::{Came, NotNow, PublishPolicy};
+use super::{Broadcast, BroadcastKey, EndReason, Publisher};
+use crate::stats::Stats;
+
+/// Entries of the event stream.
+const EVENTS_MAX: usize = 256;
+
+/// Bounds of the whole hub.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Broadcasts at once.
+    pub broadcasts_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            broadcasts_max: 500,
+        }
+    }
+}
+
+/// Why a publish session could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody publishes into this broadcast already.
+    #[error("the broadcast has a publisher already")]
+    Busy,
+    /// Two encoders take it from each other; the one there keeps it for a while.
+    #[error("two encoders publish into the broadcast in turn")]
+    TwoEncoders,
+    /// The node carries as many broadcasts as it may.
+    #[error("this node is full")]
+    Full,
+}
+
+/// News for the server.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A room went live afresh.
+    Started(Arc<Broadcast>),
+    /// Its publisher is gone and awaited: the broadcast goes on without one.
+    Lost(Arc<Broadcast>),
+    /// A publisher is there again.
+    Returned(Arc<Broadcast>),
+    /// A track appeared or changed its parameters.
+    TracksChanged(Arc<Broadcast>),
+    /// The broadcast is over.
+    Ended(Arc<Broadcast>, EndReason),
+}
+
+/// All broadcasts of this process.
+#[derive(Debug)]
+pub struct Broadcasts {
+    live: DashMap<BroadcastKey, Arc<Broadcast>>,
+    limits: Limits,
+    stats: Stats,
+    events: Events,
+    /// A publisher is awaited from now on.
+    absent: Notify,
+}
+
+impl Broadcasts {
+    /// An empty hub.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        let (live, stats, events) = (DashMap::new(), Stats::default(), Events::default());
+        Arc::new(Self {
+            live,
+            limits,
+            stats,
+            events,
+            absent: Notify::new(),
+        })
+    }
+
+    /// Opens a publish session that stands alone: [`PublishPolicy::ONCE`].
+    ///
+    /// # Errors
+    /// [`OpenError`] when the key is taken or the node is full.
+    pub fn open(
+        self: &Arc<Self>,
+        key: BroadcastKey,
+        now: Instant,
+        wall: OffsetDateTime,
+    ) -> Result<Publisher, OpenError> {
+        self.join(key, (now, wall), PublishPolicy::ONCE)
+    }
+
+    /// Opens a publish session: into the broadcast of this name if there is one, else into a new
+    /// instance. `at` is a moment and the time of day that belongs to it.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the policy does not let it in, or the node is full.
+    pub fn join(
+        self: &Arc<Self>,
+        key: BroadcastKey,
+        at: (Instant, OffsetDateTime),
+        policy: PublishPolicy,
+    ) -> Result<Publisher, OpenError> {
+        let (now, wall) = at;
+        let is_full = self.live.len() >= self.limits.broadcasts_max;
+        let broadcast = match self.live.entry(key.clone()) {
+            Entry::Occupied(entry) if !entry.get().is_ended() => {
+                let broadcast = Arc::clone(entry.get());
+                drop(entry);
+                return self.enter(broadcast, at, policy);
+            }
+            // About to be removed by whoever ended it, which looks whether it is still its own.
+            Entry::Occupied(mut entry) => {
+                let broadcast = Broadcast::new(key, Arc::downgrade(self), at, policy);
+                entry.insert(Arc::clone(&broadcast));
+                broadcast
+            }
+            Entry::Vacant(_) if is_full => return Err(OpenError::Full),
+            Entry::Vacant(entry) => {
+                let broadcast = Broadcast::new(key, Arc::downgrade(self), at, policy);
+                Arc::clone(&entry.insert(broadcast))
+            }
+        };
+        self.events.push(Event::Started(Arc::clone(&broadcast)));
+        Ok(Publisher::new(broadcast, (now, wall)))
+    }
+
+    fn enter(
+        &self,
+        broadcast: Arc<Broadcast>,
+        at: (Instant, OffsetDateTime),
+        policy: PublishPolicy,
+    ) -> Result<Publisher, OpenError> {
+        let came = broadcast.enter(at.0, policy).map_err(|not| match not {
+            NotNow::Busy => OpenError::Busy,
+            NotNow::TwoEncoders => OpenError::TwoEncoders,
+        })?;
+        match came {
+            Came::Back => self.events.push(Event::Returned(Arc::clone(&broadcast))),
+            Came::InsteadOf => self.stats.add("publish_takeovers_total", "newer", 1),
+        }
+        Ok(Publisher::new(broadcast, at))
+    }
+
+    /// Puts a new instance in the place of one whose publisher came back with other codecs.
+    pub(super) fn replace(
+        self: &Arc<Self>,
+        old: &Arc<Broadcast>,
+        at: (Instant, OffsetDateTime),
+    ) -> Arc<Broadcast> {
+        let key = old.key().clone();
+        let policy = old.attendance().policy();
+        let broadcast = Broadcast::new(key.clone(), Arc::downgrade(self), at, policy);
+        self.live.insert(key, Arc::clone(&broadcast));
+        old.end(EndReason::CodecChanged);
+        self.events.push(Event::Started(Arc::clone(&broadcast)));
+        broadcast
+    }
+
+    /// Ends broadcasts whose publisher did not come back in time. Runs for ever; the server runs it
+    /// once.
+    pub async fn watch(&self) {
+        loop {
+            let changed = self.absent.notified();
+            let now = Instant::now();
+            let mut next = None;
+            for broadcast in self.list() {
+                let attendance = broadcast.attendance();
+                let (overdue, until) = (attendance.overdue(now), attendance.awaited_until());
+                drop(attendance);
+                match overdue {
+                    Some(reason) => broadcast.end(reason),
+                    None => next = [next, until].into_iter().flatten().min(),
+                }
+            }
+            tokio::select! {
+                () = changed => {}
+                () = until(next) => {}
+            }
+        }
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        if matches!(event, Event::Lost(_)) {
+            self.absent.notify_one();
+        }
+        self.events.push(event);
+    }
+
+    pub(super) fn forget(&self, broadcast: &Arc<Broadcast>) {
+        self.live
+            .remove_if(broadcast.key(), |_, b| Arc::ptr_eq(b, broadcast));
+    }
+
+    /// The live broadcast of this name.
+    pub fn find(&self, key: &BroadcastKey) -> Option<Arc<Broadcast>> {
+        self.live.get(key).map(|b| Arc::clone(&b))
+    }
+
+    /// All live broadcasts, in no order.
+    pub fn list(&self) -> Vec<Arc<Broadcast>> {
+        self.live.iter().map(|b| Arc::clone(&b)).collect()
+    }
+
+    /// The counters of the media core.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The next piece of news for the server; one task reads it. Cancel-safe.
+    pub async fn next_event(&self) -> Event {
+        self.events.next().await
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Events {
+    queue: Mutex<VecDeque<Event>>,
+    notify: Notify,
+}
+
+impl Events {
+    fn push(&self, event: Event) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() >= EVENTS_MAX {
+            // What only says "look again" makes room for changes of state.
+            let at = queue
+                .iter()
+                .position(|e| matches!(e, Event::TracksChanged(_)));
+            if let Some(at) = at {
+                queue.remove(at);
+            } else if matches!(event, Event::TracksChanged(_)) {
+                return;
+            }
+        }
+        queue.push_back(event);
+        drop(queue);
+        self.notify.notify_one();
+    }
+
+    async fn next(&self) -> Event {
+        loop {
+            let notified = self.notify.notified();
+            let event = {
+                let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+                queue.pop_front()
+            };
+            if let Some(event) = event {
+                return event;
+            }
+            notified.await;
+        }
+    }
+}
