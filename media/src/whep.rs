@@ -17,7 +17,7 @@ use tracing::{debug, info};
 
 use crate::broadcast::{Broadcast, Broadcasts, Cursor, Delivery, Start};
 use crate::cue::{CueCursor, CueKind, CueNews};
-use crate::frame::{Kind, TrackId};
+use crate::frame::{Codec, Kind, TrackId};
 use crate::stats::Stats;
 use crate::time::MediaTime;
 use crate::webrtc::message::{self, RtpLine, RtpLines};
@@ -158,10 +158,11 @@ fn names(random: &[u8; 64]) -> (String, String, String) {
     (id, text(ufrag, 64), text(rest.split_at(28).0, 64))
 }
 
-/// `profile_idc` of the source picture.
+/// `profile_idc` of the source picture; that of `clean` when the source is not H.264.
 fn source_profile(broadcast: &Broadcast) -> u8 {
     let info = broadcast.source(Kind::Video);
-    info.and_then(|info| info.config.get(1).copied())
+    info.filter(|info| info.codec == Codec::H264)
+        .and_then(|info| info.config.get(1).copied())
         .unwrap_or(66)
 }
 
@@ -169,12 +170,25 @@ fn source_profile(broadcast: &Broadcast) -> u8 {
 fn video_track(broadcast: &Broadcast, offered_profile: u8) -> TrackId {
     let facts = broadcast.facts(TrackId::Video);
     let info = broadcast.source(Kind::Video);
+    if info.as_ref().is_some_and(|i| i.codec != Codec::H264) {
+        return TrackId::Clean;
+    }
     let says_reordering = info.and_then(|i| i.reorder_frames).is_some_and(|n| n > 0);
     let is_plain = !facts.has_reordering && !says_reordering && facts.gop <= GOP_MAX;
     if is_plain && source_profile(broadcast) <= offered_profile {
         TrackId::Video
     } else {
         TrackId::Clean
+    }
+}
+
+/// Opus is passed through, other sound is made into it.
+fn audio_track(broadcast: &Broadcast) -> TrackId {
+    let info = broadcast.source(Kind::Audio);
+    if info.is_some_and(|info| info.codec == Codec::Opus) {
+        TrackId::Audio
+    } else {
+        TrackId::Opus
     }
 }
 
@@ -400,7 +414,8 @@ impl Session {
             }
             self.skipped += u64::from(delivery_skipped(&mut self.video));
             if self.has_audio && self.audio.is_none() {
-                self.audio = Some(Reader::at(&self.broadcast, TrackId::Opus, frame.dts));
+                let track = audio_track(&self.broadcast);
+                self.audio = Some(Reader::at(&self.broadcast, track, frame.dts));
             }
             self.peer.write(now.into_std(), &frame);
             self.peer
@@ -412,7 +427,8 @@ impl Session {
     async fn send_audio(&mut self, now: Instant) {
         if self.has_audio && self.audio.is_none() && self.video.is_none() {
             let from = self.broadcast.now_t(now);
-            self.audio = Some(Reader::at(&self.broadcast, TrackId::Opus, from));
+            let track = audio_track(&self.broadcast);
+            self.audio = Some(Reader::at(&self.broadcast, track, from));
         }
         loop {
             let newest = self.audio.as_ref().and_then(|r| r.cursor.newest_dts());
@@ -556,4 +572,64 @@ async fn ready(reader: Option<&mut Reader>) {
         return;
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::broadcast::{BroadcastKey, Limits, Publisher};
+    use crate::frame::{Shape, TrackInfo};
+
+    fn open(codecs: [(Codec, u8); 2]) -> (Arc<Broadcasts>, Publisher) {
+        let hub = Broadcasts::new(Limits::default());
+        let now = Instant::now();
+        let key = BroadcastKey::new("room_1");
+        let mut publisher = hub.open(key, now, OffsetDateTime::UNIX_EPOCH).unwrap();
+        for (codec, profile) in codecs {
+            let shape = match codec {
+                Codec::Aac | Codec::Opus => Shape::Audio {
+                    rate: 48_000,
+                    channels: 2,
+                },
+                _ => Shape::Video {
+                    width: 640,
+                    height: 360,
+                },
+            };
+            let info = TrackInfo {
+                codec,
+                generation: 0,
+                shape,
+                config: Bytes::from(vec![1, profile]),
+                reorder_frames: Some(0),
+            };
+            publisher.set_track(now, info).unwrap();
+        }
+        (hub, publisher)
+    }
+
+    /// Source picture and sound; then what a viewer that takes High gets of them.
+    #[tokio::test(start_paused = true)]
+    async fn only_what_a_viewer_can_take_is_passed_through() {
+        let rows = [
+            ((Codec::H264, 77), Codec::Aac, TrackId::Video, TrackId::Opus),
+            (
+                (Codec::H264, 122),
+                Codec::Opus,
+                TrackId::Clean,
+                TrackId::Audio,
+            ),
+            ((Codec::Hevc, 1), Codec::Aac, TrackId::Clean, TrackId::Opus),
+            ((Codec::Av1, 0), Codec::Opus, TrackId::Clean, TrackId::Audio),
+        ];
+        for (picture, sound, video, audio) in rows {
+            let (_hub, publisher) = open([picture, (sound, 0)]);
+            let broadcast = publisher.broadcast();
+            assert_eq!(video_track(broadcast, 100), video, "{picture:?}");
+            assert_eq!(audio_track(broadcast), audio, "{sound:?}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod corpora;
 mod cue_alignment;
+mod enhanced_publisher;
 mod late_joiner;
 mod long_gop;
 mod no_audio;

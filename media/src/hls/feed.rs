@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::broadcast::{Broadcast, Cursor, Delivery, Ended, Start};
-use crate::frame::{Frame, TrackId, TrackInfo};
+use crate::frame::{Codec, Frame, TrackId, TrackInfo};
 use crate::time::MediaTime;
 
 /// A source whose keyframes are farther apart, or with fewer frames, gives way to `clean`.
@@ -118,7 +118,9 @@ impl VideoFeed {
             match &self.mode {
                 Mode::Source => {
                     let delivery = self.take_source(now)?.delivery;
-                    let is_possible = self.broadcast.unavailable(TrackId::Clean).is_none();
+                    // HEVC and AV1 are always passed through: who asks for them wants them.
+                    let is_possible = delivery.frame.info.codec == Codec::H264
+                        && self.broadcast.unavailable(TrackId::Clean).is_none();
                     if self.watch.gives_way(&delivery.frame, &self.cursor) && is_possible {
                         self.turn(delivery.frame.dts);
                     }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use base64::Engine;
 use bytes::Bytes;
 use mp4_atom::{
-    Audio, Avc1, Avcc, Codec as Entry, Decode, Dinf, Dref, DrefEntry, Emsg, EmsgTimestamp, Encode,
-    Esds, FixedPoint, FourCC, Ftyp, Hdlr, Mdhd, Mdia, Mfhd, Minf, Moof, Moov, Mp4a, Mvex, Mvhd,
-    Smhd, Stbl, Stco, Stsc, Stsd, Stsz, Stts, Tfdt, Tfhd, Tkhd, Traf, Trak, Trex, Trun, TrunEntry,
-    Url, Visual, Vmhd, esds,
+    Audio, Av01, Av1c, Avc1, Avcc, Codec as Entry, Decode, Dinf, Dref, DrefEntry, Emsg,
+    EmsgTimestamp, Encode, Esds, FixedPoint, FourCC, Ftyp, Hdlr, Hvc1, Hvcc, Mdhd, Mdia, Mfhd,
+    Minf, Moof, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stco, Stsc, Stsd, Stsz, Stts, Tfdt, Tfhd, Tkhd,
+    Traf, Trak, Trex, Trun, TrunEntry, Url, Visual, Vmhd, esds,
 };
 
 use crate::cue::{Cue, CueNews};
@@ -140,16 +140,7 @@ fn entry(info: &TrackInfo) -> Result<Entry, Mp4Error> {
         (Codec::H264, Shape::Video { width, height }) => {
             let record = boxed(b"avcC", &info.config);
             Ok(Entry::Avc1(Avc1 {
-                visual: Visual {
-                    data_reference_index: 1,
-                    width: narrow(width),
-                    height: narrow(height),
-                    depth: 24,
-                    frame_count: 1,
-                    horizresolution: FixedPoint::new(72, 0),
-                    vertresolution: FixedPoint::new(72, 0),
-                    ..Visual::default()
-                },
+                visual: visual(width, height),
                 avcc: Avcc::decode(&mut record.as_slice())?,
                 btrt: None,
                 colr: None,
@@ -157,6 +148,22 @@ fn entry(info: &TrackInfo) -> Result<Entry, Mp4Error> {
                 taic: None,
                 fiel: None,
                 spatial: None,
+            }))
+        }
+        (Codec::Hevc, Shape::Video { width, height }) => {
+            let record = boxed(b"hvcC", &info.config);
+            Ok(Entry::Hvc1(Hvc1 {
+                visual: visual(width, height),
+                hvcc: Hvcc::decode(&mut record.as_slice())?,
+                ..Hvc1::default()
+            }))
+        }
+        (Codec::Av1, Shape::Video { width, height }) => {
+            let record = boxed(b"av1C", &info.config);
+            Ok(Entry::Av01(Av01 {
+                visual: visual(width, height),
+                av1c: Av1c::decode(&mut record.as_slice())?,
+                ..Av01::default()
             }))
         }
         (Codec::Aac, Shape::Audio { rate, channels }) => Ok(Entry::Mp4a(Mp4a {
@@ -173,6 +180,19 @@ fn entry(info: &TrackInfo) -> Result<Entry, Mp4Error> {
             taic: None,
         })),
         (codec, _) => Err(Mp4Error::Codec(codec)),
+    }
+}
+
+fn visual(width: u32, height: u32) -> Visual {
+    Visual {
+        data_reference_index: 1,
+        width: narrow(width),
+        height: narrow(height),
+        depth: 24,
+        frame_count: 1,
+        horizresolution: FixedPoint::new(72, 0),
+        vertresolution: FixedPoint::new(72, 0),
+        ..Visual::default()
     }
 }
 
@@ -378,7 +398,131 @@ pub(super) fn codecs(info: &TrackInfo) -> String {
         Codec::H264 => format!("avc1.{:02x}{:02x}{:02x}", byte(1), byte(2), byte(3)),
         Codec::Aac => format!("mp4a.40.{}", byte(0) >> 3),
         Codec::Opus => "opus".into(),
-        Codec::Hevc => "hvc1".into(),
-        Codec::Av1 => "av01".into(),
+        Codec::Hevc => hevc_codecs(&info.config),
+        Codec::Av1 => av1_codecs(&info.config),
+    }
+}
+
+/// ISO/IEC 14496-15 annex E.3: profile, compatibility, tier and level, constraints.
+fn hevc_codecs(record: &[u8]) -> String {
+    let byte = |at: usize| record.get(at).copied().unwrap_or(0);
+    let space = match byte(1) >> 6 {
+        0 => "",
+        1 => "A",
+        2 => "B",
+        _ => "C",
+    };
+    let profile = byte(1) & 31;
+    let compatibility = u32::from_be_bytes([byte(2), byte(3), byte(4), byte(5)]).reverse_bits();
+    let tier = if byte(1) & 32 == 0 { 'L' } else { 'H' };
+    let level = byte(12);
+    let mut text = format!("hvc1.{space}{profile}.{compatibility:X}.{tier}{level}");
+    let constraints = record.get(6..12).unwrap_or_default();
+    let used = constraints
+        .iter()
+        .rposition(|b| *b != 0)
+        .map_or(0, |at| at + 1);
+    for byte in constraints.iter().take(used) {
+        text.push_str(&format!(".{byte:X}"));
+    }
+    text
+}
+
+/// AV1-ISOBMFF 5: profile, level and tier, bits of a sample.
+fn av1_codecs(record: &[u8]) -> String {
+    let byte = |at: usize| record.get(at).copied().unwrap_or(0);
+    let (profile, level) = (byte(1) >> 5, byte(1) & 31);
+    let tier = if byte(2) & 0x80 == 0 { 'M' } else { 'H' };
+    let bits = match byte(2) >> 5 & 3 {
+        3 => 12,
+        2 => 10,
+        _ => 8,
+    };
+    format!("av01.{profile}.{level:02}{tier}.{bits:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bitstream::{av1, hevc};
+
+    fn info(codec: Codec, config: Bytes) -> TrackInfo {
+        TrackInfo {
+            codec,
+            generation: 0,
+            shape: Shape::Video {
+                width: 198,
+                height: 108,
+            },
+            config,
+            reorder_frames: None,
+        }
+    }
+
+    fn hex(digits: &str) -> Bytes {
+        let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        (0..digits.len()).step_by(2).map(byte).collect()
+    }
+
+    fn hvcc() -> Bytes {
+        let sets = [
+            "40010c01ffff01600000030090000003000003003c959009",
+            "42010101600000030090000003000003003ca0192071d5e595924932bc05a020000003002000000303c1",
+            "4401c172b46240",
+        ];
+        let [vps, sps, pps] = sets.map(|set| vec![hex(set)]);
+        hevc::Config::new(vps, sps, pps).unwrap().build().unwrap()
+    }
+
+    /// The entry of the one track, read back from an init section.
+    fn entry_of(info: &TrackInfo) -> Entry {
+        let init = init(info).unwrap();
+        let mut rest = &init[..];
+        Ftyp::decode(&mut rest).unwrap();
+        let moov = Moov::decode(&mut rest).unwrap();
+        moov.trak[0].mdia.minf.stbl.stsd.codecs[0].clone()
+    }
+
+    #[test]
+    fn an_init_section_of_hevc_or_av1_holds_the_record_of_the_track() {
+        let record = hvcc();
+        let Entry::Hvc1(entry) = entry_of(&info(Codec::Hevc, record.clone())) else {
+            panic!("not hvc1");
+        };
+        assert_eq!((entry.visual.width, entry.visual.height), (198, 108));
+        let mut written = Vec::new();
+        entry.hvcc.encode(&mut written).unwrap();
+        assert_eq!(written, boxed(b"hvcC", &record));
+
+        let record = hex("81000c000a0a00000003b62eb36be401");
+        let Entry::Av01(entry) = entry_of(&info(Codec::Av1, record.clone())) else {
+            panic!("not av01");
+        };
+        assert_eq!((entry.visual.width, entry.visual.height), (198, 108));
+        let mut written = Vec::new();
+        entry.av1c.encode(&mut written).unwrap();
+        assert_eq!(written, boxed(b"av1C", &record));
+    }
+
+    #[test]
+    fn codecs_are_named_as_players_ask_for_them() {
+        assert_eq!(codecs(&info(Codec::Hevc, hvcc())), "hvc1.1.6.L60.90");
+        let rows = [
+            ("0a0a00000003b62eb36be401", "av01.0.00M.08"),
+            ("0a0a00000003b63f73efe501", "av01.0.00M.10"),
+            ("0a0a20000003b63f736be408", "av01.1.00M.08"),
+            ("0a0e000000f9db1fb8842a2040404280", "av01.0.31M.08"),
+        ];
+        for (obu, expected) in rows {
+            let config = av1::Config::new(hex(&obu[4..])).unwrap();
+            assert_eq!(codecs(&info(Codec::Av1, config.build())), expected);
+        }
+        // Main 10, high tier, level 5.1; main 10-bit AV1, high tier, level 5.3.
+        let mut record = hvcc().to_vec();
+        record[1..13].copy_from_slice(&[0x22, 0x20, 0, 0, 0, 0xb0, 0, 0, 0, 0, 0, 153]);
+        let named = codecs(&info(Codec::Hevc, record.into()));
+        assert_eq!(named, "hvc1.2.4.H153.B0");
+        let record = Bytes::from_static(&[0x81, 15, 0xcc, 0]);
+        assert_eq!(codecs(&info(Codec::Av1, record)), "av01.0.15H.10");
     }
 }

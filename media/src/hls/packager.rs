@@ -109,10 +109,7 @@ impl Packager {
 
     fn open(&mut self) {
         let targets = self.stream.config().targets();
-        let video = self
-            .broadcast
-            .source(Kind::Video)
-            .filter(|i| i.codec == Codec::H264);
+        let video = self.broadcast.source(Kind::Video);
         if video.is_some() {
             let feed = VideoFeed::new(Arc::clone(&self.broadcast));
             let line = VideoLine::new(targets);

@@ -1,4 +1,4 @@
-//! The H.264 decoder: access units in decode order to pictures in presentation order.
+//! The decoders of pictures: access units in decode order to pictures in presentation order.
 
 use std::fmt;
 
@@ -7,6 +7,18 @@ use ffmpeg_next::{Error, Packet, codec, decoder};
 
 use super::ffi;
 use crate::frame::{Codec, Frame, TrackInfo};
+
+/// FFmpeg's own AV1 decoder works on hardware only.
+const AV1_DECODER: &str = "libdav1d";
+
+fn find(codec: Codec) -> Option<ffmpeg_next::Codec> {
+    match codec {
+        Codec::H264 => decoder::find(codec::Id::H264),
+        Codec::Hevc => decoder::find(codec::Id::HEVC),
+        Codec::Av1 => decoder::find_by_name(AV1_DECODER),
+        Codec::Aac | Codec::Opus => None,
+    }
+}
 
 /// An open decoder of one format.
 pub struct VideoDecoder {
@@ -23,13 +35,10 @@ impl VideoDecoder {
     /// Opens a decoder for a track.
     ///
     /// # Errors
-    /// FFmpeg's, when the codec is not H.264 or the parameters are unusable.
+    /// FFmpeg's, when the build has no decoder of the codec or the parameters are unusable.
     pub fn open(info: &TrackInfo) -> Result<Self, Error> {
         ffi::init();
-        if info.codec != Codec::H264 {
-            return Err(Error::DecoderNotFound);
-        }
-        let found = decoder::find(codec::Id::H264).ok_or(Error::DecoderNotFound)?;
+        let found = find(info.codec).ok_or(Error::DecoderNotFound)?;
         let mut context = codec::Context::new_with_codec(found);
         ffi::set_extradata(&mut context, &info.config)?;
         ffi::set_single_thread(&mut context);

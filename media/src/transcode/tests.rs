@@ -16,8 +16,9 @@ use super::encoder::{AudioCodec, AudioEncoder, Encoded, VideoEncoder, VideoSetti
 use super::video::{CleanEncoder, KeyGrid};
 use super::{ConvertConfig, run};
 use crate::bitstream::h264::{NalKind, nals};
+use crate::bitstream::hevc;
 use crate::broadcast::{BroadcastKey, Broadcasts, Facts, Limits, Publisher, Start};
-use crate::frame::{Frame, Kind, Sample, TrackId, TrackInfo};
+use crate::frame::{Codec, Frame, Kind, Sample, Shape, TrackId, TrackInfo};
 use crate::time::{MediaTime, SourceTime};
 
 const FRAME_US: i64 = 40_000;
@@ -121,6 +122,69 @@ fn clean_keeps_each_t_of_the_source_and_has_keyframes_on_the_grid_only() {
             NalKind::Slice
         };
         assert_eq!(slices, [expected]);
+    }
+}
+
+fn hex(digits: &str) -> Bytes {
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
+/// Two red pictures of 64x64: those of x265, and those of libaom.
+fn red_pictures() -> [(TrackInfo, [Bytes; 2]); 2] {
+    let info = |codec, config| TrackInfo {
+        codec,
+        generation: 0,
+        shape: Shape::Video {
+            width: 64,
+            height: 64,
+        },
+        config,
+        reorder_frames: Some(0),
+    };
+    let sets = [
+        "40010c01ffff01600000030090000003000003001e928090",
+        "42010101600000030090000003000003001ea0208105964a924caf016808000003000800000300f040",
+        "4401c172b42240",
+    ];
+    let [vps, sps, pps] = sets.map(|set| vec![hex(set)]);
+    let config = hevc::Config::new(vps, sps, pps).unwrap().build().unwrap();
+    let units = [
+        "000000142801af0860f9eead5ffddfd7f7f452e672bfae60",
+        "0000000b0201d0097e10c610c0fb8c",
+    ];
+    let hevc = (info(Codec::Hevc, config), units.map(hex));
+    let sequence = "0a0a00000002afff9b5f2008";
+    let key = "321a10009000082082200000c1b4e5c1a2503ec8d65dffa7985e2928";
+    let inter = "321230038080fdf806c000596596281042009530";
+    let config = hex(&["81000c00", sequence].concat());
+    let units = [hex(&[sequence, key].concat()), hex(inter)];
+    [hevc, (info(Codec::Av1, config), units)]
+}
+
+#[test]
+fn hevc_and_av1_are_decoded_each_picture_at_its_t() {
+    for (info, units) in red_pictures() {
+        let info = Arc::new(info);
+        let mut decoder = VideoDecoder::open(&info).unwrap();
+        let mut pictures = Vec::new();
+        for (n, payload) in units.into_iter().enumerate() {
+            let t = i64::try_from(n).unwrap() * FRAME_US;
+            let unit = Encoded {
+                pts: t,
+                dts: t,
+                is_key: n == 0,
+                payload,
+            };
+            pictures.extend(decoder.decode(&frame(&info, &unit)));
+        }
+        pictures.extend(decoder.finish());
+        let times: Vec<i64> = pictures.iter().map(|(t, _)| *t).collect();
+        assert_eq!(times, [0, FRAME_US], "{:?}", info.codec);
+        for (_, picture) in &pictures {
+            assert_eq!((picture.width(), picture.height()), (64, 64));
+            assert!(picture.data(2)[0] > 200, "{:?} is not red", info.codec);
+        }
     }
 }
 
@@ -391,9 +455,9 @@ fn mono_44100(packets: i64) -> (TrackInfo, Vec<Bytes>) {
         }
     }
     let info = TrackInfo {
-        codec: crate::frame::Codec::Aac,
+        codec: Codec::Aac,
         generation: 0,
-        shape: crate::frame::Shape::Audio {
+        shape: Shape::Audio {
             rate: 44_100,
             channels: 1,
         },
