@@ -341,12 +341,12 @@ mod tests {
     const PPS: &str = "4401c172b46240";
     /// x265 of 198x108 in 4:2:0 of 8 bits with B-frames, of 200x120 in 4:2:2 of 10 bits without,
     /// and of 200x120 in two layers.
-    const SPS: &str = "42010101600000030090000003000003003ca0192071d5e595924932bc05a020000003002000000\
-                       303c1";
+    const SPS: &str = "42010101600000030090000003000003003ca0192071d5e595924932bc05a02000000\
+                       3002000000303c1";
     const SPS_422: &str = "42010104080000\
                            03009d0800000300003cb019207936592a4932bc05a020000003002000000303c1";
-    const SPS_LAYERS: &str = "42010201600000030090000003000003003c0000a0192079659598acd24995e02d01000\
-                              0030001000003001e08";
+    const SPS_LAYERS: &str = "42010201600000030090000003000003003c0000a0192079659598acd24995e02d\
+                              010000030001000003001e08";
 
     fn hex(digits: &str) -> Bytes {
         let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();

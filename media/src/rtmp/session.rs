@@ -8,8 +8,8 @@
 //! Invariants
 //! - `rml_rtmp` never sees a byte of the network that was not checked: it mixes interleaved
 //!   chunks, overflows the stack on nested values and panics on short commands.
-//! - A refusal is an `onStatus` of level `error`, the last message before the close; nothing is said
-//!   and nothing happens after that.
+//! - A refusal is an `onStatus` of level `error`, the last message before the close; nothing is
+//!   said and nothing happens after that.
 //! - Events are made one at a time, as the driver takes them: what a peer sends in one piece never
 //!   becomes a queue. While the server decides, what came behind the question waits.
 //!
