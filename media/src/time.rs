@@ -15,6 +15,9 @@ impl MediaTime {
     /// The room epoch, T = 0.
     pub const ZERO: Self = Self(0);
 
+    /// Later than any other.
+    pub const MAX: Self = Self(i64::MAX);
+
     /// A point `us` microseconds after the epoch.
     pub const fn from_micros(us: i64) -> Self {
         Self(us)

@@ -207,6 +207,11 @@ impl Broadcast {
         ring.map(|r| r.facts()).unwrap_or_default()
     }
 
+    /// Decode time of a track's newest frame; `None` before the first.
+    pub fn newest_dts(&self, track: TrackId) -> Option<MediaTime> {
+        self.rings().get(&track).and_then(|r| r.newest_dts())
+    }
+
     /// How many cursors read a track.
     pub fn users(&self, track: TrackId) -> usize {
         self.rings().get(&track).map_or(0, |r| r.users())

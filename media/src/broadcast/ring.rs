@@ -27,6 +27,10 @@ const AUDIO_BYTES_MAX: usize = 2 << 20;
 /// A forced keyframe at most this often per track (I32).
 const KEYFRAME_INTERVAL_MIN: Duration = Duration::from_millis(500);
 
+/// Frames this far apart, and so many times farther than those before, have a gap between them.
+const STALL_MIN: Duration = Duration::from_secs(1);
+const STALL_STEPS: u32 = 8;
+
 /// The broadcast, or this track of it, is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the track has ended")]
@@ -52,6 +56,8 @@ pub struct Delivery {
     pub frame: Arc<Frame>,
     /// Frames of this track passed over since the last delivery.
     pub skipped: u32,
+    /// Decode time of the newest frame in the ring at that moment.
+    pub newest: MediaTime,
 }
 
 /// What can be measured of a track.
@@ -76,11 +82,64 @@ struct State {
     bytes: usize,
     is_ended: bool,
     has_reordering: bool,
-    gop_max: Duration,
-    last_key: Option<MediaTime>,
+    groups: Groups,
     keyframe_wanted: bool,
+    /// A keyframe is wanted at or after this time, and an earlier one is of no use.
+    keyframe_wanted_from: Option<MediaTime>,
     keyframe_given: Option<Instant>,
     unavailable: Option<&'static str>,
+}
+
+/// How far keyframes are apart.
+#[derive(Debug, Default)]
+struct Groups {
+    /// The largest distance so far.
+    longest: Duration,
+    last_key: Option<MediaTime>,
+    last: Option<MediaTime>,
+    /// Between the newest two frames, gaps left out.
+    step: Duration,
+    /// Time without frames in the open group.
+    gaps: Duration,
+    discontinuities: u32,
+}
+
+impl Groups {
+    /// Takes the next frame of the track. True when it is the first behind a discontinuity:
+    /// nothing measured before is of this encoder.
+    fn note(&mut self, frame: &Frame) -> bool {
+        let is_new = self.last.is_some() && self.discontinuities != frame.discontinuities;
+        if is_new {
+            *self = Self::default();
+        }
+        self.discontinuities = frame.discontinuities;
+        let step = self
+            .last
+            .map_or(Duration::ZERO, |t| frame.dts.saturating_since(t));
+        // One stall of the publisher's network says nothing about its encoder.
+        let usual = self.step * STALL_STEPS;
+        if step > STALL_MIN && step > usual && !usual.is_zero() {
+            self.gaps += step;
+        } else {
+            self.step = step;
+        }
+        self.last = Some(frame.dts);
+        if frame.is_key {
+            self.longest = self.span();
+            self.last_key = Some(frame.dts);
+            self.gaps = Duration::ZERO;
+        }
+        is_new
+    }
+
+    /// The largest distance, counting the group that is still open.
+    fn span(&self) -> Duration {
+        let open = self.last.zip(self.last_key);
+        open.map_or(self.longest, |(last, key)| {
+            let distance = last.saturating_since(key);
+            self.longest.max(distance.saturating_sub(self.gaps))
+        })
+    }
 }
 
 impl State {
@@ -167,10 +226,7 @@ impl Ring {
     pub(crate) fn push(&self, frame: Arc<Frame>) -> bool {
         let head = {
             let mut state = self.lock();
-            let is_late = state
-                .frames
-                .back()
-                .is_some_and(|last| frame.dts <= last.dts);
+            let is_late = state.groups.last.is_some_and(|last| frame.dts <= last);
             if state.is_ended || is_late {
                 return false;
             }
@@ -221,25 +277,49 @@ impl Ring {
         self.info.send_modify(|_| ());
     }
 
+    /// Decode time of the newest frame, also when it is no longer held.
     pub(crate) fn newest_dts(&self) -> Option<MediaTime> {
-        self.lock().frames.back().map(|f| f.dts)
+        self.lock().groups.last
     }
 
     pub(crate) fn request_keyframe(&self) {
         self.lock().keyframe_wanted = true;
     }
 
-    pub(crate) fn take_keyframe_request(&self, now: Instant) -> bool {
+    pub(crate) fn request_keyframe_from(&self, t: MediaTime) {
+        let mut state = self.lock();
+        state.keyframe_wanted_from = state.keyframe_wanted_from.max(Some(t));
+    }
+
+    /// Whether the picture at `t` must be a keyframe because a reader asked.
+    pub(crate) fn take_keyframe_request(&self, now: Instant, t: MediaTime) -> bool {
         let mut state = self.lock();
         let is_due = state
             .keyframe_given
             .is_none_or(|t| now - t >= KEYFRAME_INTERVAL_MIN);
-        if !state.keyframe_wanted || !is_due {
+        let is_from = state.keyframe_wanted_from.is_some_and(|from| t >= from);
+        if !(state.keyframe_wanted || is_from) || !is_due {
             return false;
         }
         state.keyframe_wanted = false;
+        if is_from {
+            state.keyframe_wanted_from = None;
+        }
         state.keyframe_given = Some(now);
         true
+    }
+
+    /// The largest distance between keyframes so far, counting the one still open.
+    pub(crate) fn gop(&self) -> Duration {
+        self.lock().groups.span()
+    }
+
+    /// Forgets the frames held; `dts` goes on to increase.
+    pub(crate) fn clear(&self) {
+        let mut state = self.lock();
+        while !state.frames.is_empty() {
+            state.pop();
+        }
     }
 
     pub(crate) fn facts(&self) -> Facts {
@@ -247,9 +327,6 @@ impl Ring {
         let (Some(first), Some(last)) = (state.frames.front(), state.frames.back()) else {
             return Facts::default();
         };
-        let open = state
-            .last_key
-            .map_or(Duration::ZERO, |key| last.dts.saturating_since(key));
         let span = last.dts.saturating_since(first.dts);
         let bits = 8 * state.bytes as u64;
         let bitrate_bps = bits
@@ -258,7 +335,7 @@ impl Ring {
             .unwrap_or(0);
         Facts {
             has_reordering: state.has_reordering,
-            gop: state.gop_max.max(open),
+            gop: state.groups.span(),
             frame_rate: frame_rate(&state.frames),
             bitrate_bps,
         }
@@ -282,14 +359,8 @@ impl Ring {
 
 /// Keeps what [`Facts`] needs beyond the frames held.
 fn note(state: &mut State, frame: &Frame) {
-    state.has_reordering |= frame.pts != frame.dts;
-    if frame.is_key {
-        if let Some(last) = state.last_key {
-            let distance = frame.dts.saturating_since(last);
-            state.gop_max = state.gop_max.max(distance);
-        }
-        state.last_key = Some(frame.dts);
-    }
+    let is_new = state.groups.note(frame);
+    state.has_reordering = frame.pts != frame.dts || state.has_reordering && !is_new;
 }
 
 /// The median over the newest 2 s, never one delta: RTMP rounds to milliseconds and OBS bursts.
@@ -387,6 +458,21 @@ impl Cursor {
         self.ring.request_keyframe();
     }
 
+    /// Asks the encoder of a made track for a keyframe at or after `t`.
+    pub fn request_keyframe_from(&self, t: MediaTime) {
+        self.ring.request_keyframe_from(t);
+    }
+
+    /// The largest distance between keyframes so far, counting the one still open.
+    pub fn gop(&self) -> Duration {
+        self.ring.gop()
+    }
+
+    /// True once a frame was seen whose presentation is not its decode time.
+    pub fn has_reordering(&self) -> bool {
+        self.ring.lock().has_reordering
+    }
+
     /// What can be measured of the track.
     pub fn facts(&self) -> Facts {
         self.ring.facts()
@@ -429,6 +515,7 @@ impl Cursor {
             return Some(Delivery {
                 frame: Arc::clone(frame),
                 skipped,
+                newest: state.frames.back().map_or(frame.dts, |last| last.dts),
             });
         }
         self.place = Place::At { seq, must_be_key };
@@ -575,7 +662,22 @@ impl TrackWriter {
 
     /// True when the next frame must be a keyframe because a viewer asked; at most twice a second.
     pub fn take_keyframe_request(&self, now: Instant) -> bool {
-        self.ring.take_keyframe_request(now)
+        self.take_keyframe_request_at(now, MediaTime::MAX)
+    }
+
+    /// The same for a frame of a known time, which also answers who wants one at or after it.
+    pub fn take_keyframe_request_at(&self, now: Instant, t: MediaTime) -> bool {
+        self.ring.take_keyframe_request(now, t)
+    }
+
+    /// Forgets the frames of a track that is no longer made, so that nobody starts at them.
+    pub fn clear(&self) {
+        self.ring.clear();
+    }
+
+    /// The largest distance between keyframes so far, counting the one still open.
+    pub fn gop(&self) -> Duration {
+        self.ring.gop()
     }
 
     /// Says why the track cannot be made, or that it can again.

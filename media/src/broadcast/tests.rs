@@ -417,3 +417,66 @@ async fn one_that_comes_back_with_another_codec_begins_a_new_instance() {
     again.write(Instant::now(), picture(0, true)).unwrap();
     assert_eq!(again.set_track(Instant::now(), video()), Err(CodecChanged));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_encoder_is_measured_afresh() {
+    let (_hub, mut publisher) = open();
+    let broadcast = Arc::clone(publisher.broadcast());
+    for n in 0..300 {
+        let composition = Duration::from_millis(33);
+        let reordered = Sample {
+            composition,
+            ..picture(n * 33, n == 0)
+        };
+        publisher.write(Instant::now(), reordered);
+    }
+    let facts = broadcast.facts(TrackId::Video);
+    assert!(facts.has_reordering);
+    assert_eq!(facts.gop, Duration::from_millis(299 * 33));
+    // The encoder starts again, and its clock with it.
+    for n in 0..300 {
+        publisher.write(Instant::now(), picture(n * 33 - 60_000, n % 30 == 0));
+    }
+    let facts = broadcast.facts(TrackId::Video);
+    assert!(!facts.has_reordering);
+    assert_eq!(facts.gop, Duration::from_millis(30 * 33));
+}
+
+/// What counts is how its encoder places keyframes.
+#[tokio::test(start_paused = true)]
+async fn a_stall_of_the_publisher_makes_no_group_longer_and_a_slow_picture_does() {
+    let (_hub, mut publisher) = open();
+    let broadcast = Arc::clone(publisher.broadcast());
+    for n in 0..90 {
+        let stalled_ms = if n > 40 { 2_500 } else { 0 };
+        publisher.write(Instant::now(), picture(n * 33 + stalled_ms, n % 60 == 0));
+    }
+    let gop = broadcast.facts(TrackId::Video).gop;
+    assert!(gop <= Duration::from_millis(60 * 33), "{gop:?}");
+    drop(publisher);
+    let (_hub, mut publisher) = open();
+    for n in 0..10 {
+        publisher.write(Instant::now(), picture(n * 2_000, n % 4 == 0));
+    }
+    let broadcast = Arc::clone(publisher.broadcast());
+    let gop = broadcast.facts(TrackId::Video).gop;
+    assert_eq!(gop, Duration::from_secs(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keyframe_wanted_from_a_time_on_is_not_given_before_it() {
+    let (_hub, publisher) = open();
+    let broadcast = Arc::clone(publisher.broadcast());
+    let cursor = broadcast.cursor(TrackId::Clean, Start::Live);
+    let made = broadcast.made(TrackId::Clean);
+    let at = |ms: i64| MediaTime::from_micros(ms * 1_000);
+    let mut now = Instant::now();
+    cursor.request_keyframe_from(at(100));
+    assert!(!made.take_keyframe_request_at(now, at(99)));
+    cursor.request_keyframe();
+    assert!(made.take_keyframe_request_at(now, at(99)), "for another");
+    now += Duration::from_secs(1);
+    assert!(made.take_keyframe_request_at(now, at(133)));
+    now += Duration::from_secs(1);
+    assert!(!made.take_keyframe_request_at(now, at(166)), "answered");
+}

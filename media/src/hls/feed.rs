@@ -211,8 +211,11 @@ impl VideoFeed {
                     self.cursor = turning.clean;
                 }
                 self.has_turned = true;
-                let (frame, skipped) = (key, 0);
-                Some(self.pass(Delivery { frame, skipped }))
+                Some(self.pass(Delivery {
+                    newest: key.dts,
+                    frame: key,
+                    skipped: 0,
+                }))
             }
         }
     }
