@@ -6,8 +6,13 @@
 //!
 //! Not here: routes, who may watch, how many; bandwidth estimation and rungs.
 
+mod pace;
+mod picture;
 mod playout;
+mod reader;
 mod session;
+#[cfg(test)]
+mod tests;
 mod track;
 
 use std::sync::Arc;
@@ -18,7 +23,6 @@ use self::playout::{Playout, Wants};
 use self::session::Parts;
 pub use self::session::Session;
 use crate::broadcast::Broadcast;
-use crate::frame::TrackId;
 use crate::webrtc::Port;
 use crate::webrtc::message::{RtpLine, RtpLines};
 use crate::webrtc::peer::{Peer, PeerSpec, Protection};
@@ -31,7 +35,7 @@ pub enum WhepError {
     #[error(transparent)]
     Offer(#[from] OfferError),
     /// 503: what the viewer needs cannot be made now.
-    #[error("the picture cannot be converted for this viewer now")]
+    #[error("picture or sound cannot be converted for this viewer now")]
     Unavailable,
     /// The engine refused an offer that had passed our judgement.
     #[error("the offer cannot be answered")]
@@ -64,8 +68,8 @@ pub fn accept(
         profile: offer.video.as_ref().map(|choice| choice.profile),
         sound: offer.audio.is_some(),
     };
-    let picture = wants.profile.map(|p| track::picture(broadcast, p));
-    if picture == Some(TrackId::Clean) && broadcast.unavailable(TrackId::Clean).is_some() {
+    let mut made = wants.made(broadcast);
+    if made.any(|track| broadcast.unavailable(track).is_some()) {
         return Err(WhepError::Unavailable);
     }
     let mut random = [0_u8; 64];

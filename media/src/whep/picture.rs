@@ -36,6 +36,8 @@ pub(super) struct Picture {
     judged: Option<Arc<TrackInfo>>,
     /// Presentation time of the newest frame taken.
     shown: Option<MediaTime>,
+    /// The discontinuity of the newest frame taken.
+    discontinuities: Option<u32>,
     skipped: u64,
 }
 
@@ -49,6 +51,7 @@ impl Picture {
             warming: None,
             judged: None,
             shown: None,
+            discontinuities: None,
             skipped: 0,
         }
     }
@@ -95,6 +98,7 @@ impl Picture {
             self.skipped += u64::from(delivery.skipped);
         }
         self.shown = self.shown.max(Some(delivery.frame.pts));
+        self.discontinuities = Some(delivery.frame.discontinuities);
         Some(delivery.frame)
     }
 
@@ -159,7 +163,10 @@ impl Picture {
 
     /// Whether a frame of the source may go as it is.
     fn may_pass(&mut self, frame: &Frame) -> bool {
-        let is_known = self.judged.as_ref().is_some_and(|i| Arc::ptr_eq(i, &frame.info));
+        let is_known = self
+            .judged
+            .as_ref()
+            .is_some_and(|i| Arc::ptr_eq(i, &frame.info));
         if !is_known {
             self.judged = Some(Arc::clone(&frame.info));
             if !track::fits(&frame.info, self.profile) {
@@ -168,6 +175,11 @@ impl Picture {
                 self.settle_on_clean();
                 return false;
             }
+        }
+        let before = self.discontinuities.unwrap_or(frame.discontinuities);
+        if before != frame.discontinuities && !frame.is_key {
+            // It refers to pictures of another encoder.
+            return false;
         }
         if frame.pts == frame.dts {
             return true;

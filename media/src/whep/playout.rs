@@ -1,8 +1,9 @@
-//! What one viewer is sent, and when: which tracks, from which frame on, how fast.
+//! What one viewer is sent, and when.
 //!
 //! Invariants
 //! - A viewer never gets part of a frame followed by another without a skip to a keyframe (I30).
 //! - A slow viewer slows nobody: it jumps to the newest keyframe.
+//! - It is never left in silence: [`Playout::check`] says when it must be sent away.
 //!
 //! Not here: RTP, sockets.
 
@@ -11,17 +12,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::pace::Run;
+use super::picture::Picture;
+use super::reader::Reader;
 use super::track;
-use crate::broadcast::{Broadcast, Cursor, Delivery, Start};
-use crate::frame::{Frame, TrackId};
+use crate::broadcast::{Broadcast, Start};
+use crate::frame::{Frame, Kind, TrackId};
 use crate::time::MediaTime;
 
-/// A made track gives a new viewer a keyframe at most this old.
-const FRESH: Duration = Duration::from_secs(1);
-/// How far behind a viewer may fall before it jumps.
-const BEHIND_MAX: Duration = Duration::from_millis(500);
-/// Frames are sent this much faster than real time until the viewer is live.
-const CATCH_UP_PERCENT: i64 = 250;
+/// The sound waits for the picture, so that both begin together, but no longer than this.
+const PICTURE_WAIT_MAX: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// A viewer that got no keyframe for this long, while there were pictures, is sent away.
+const WITHOUT_KEY_MAX: Duration = Duration::from_secs(15);
 
 /// What a viewer asked for.
 #[derive(Clone, Copy, Debug)]
@@ -31,41 +34,13 @@ pub(super) struct Wants {
     pub(super) sound: bool,
 }
 
-/// A cursor and the frame it gave that may not be sent yet.
-#[derive(Debug)]
-struct Reader {
-    cursor: Cursor,
-    next: Option<Delivery>,
-}
-
-impl Reader {
-    fn new(broadcast: &Broadcast, track: TrackId, start: Start) -> Self {
-        Self {
-            cursor: broadcast.cursor(track, start),
-            next: None,
-        }
-    }
-
-    fn peek(&mut self) -> Option<&Delivery> {
-        if self.next.is_none() {
-            self.next = self.cursor.try_next();
-        }
-        self.next.as_ref()
-    }
-}
-
-/// Lets frames out faster than real time, but not all at once, until the viewer is live.
-#[derive(Clone, Copy, Debug)]
-struct Gate {
-    opened: Instant,
-    first: MediaTime,
-}
-
-impl Gate {
-    /// When a frame may go.
-    fn due(&self, dts: MediaTime) -> Instant {
-        let ahead_us = dts.micros_since(self.first).max(0) * 100 / CATCH_UP_PERCENT;
-        self.opened + Duration::from_micros(u64::try_from(ahead_us).unwrap_or(0))
+impl Wants {
+    /// The made tracks it needs as things are.
+    pub(super) fn made(&self, broadcast: &Broadcast) -> impl Iterator<Item = TrackId> {
+        let picture = self.profile.map(|p| track::picture(broadcast, p));
+        let sound = self.sound.then(|| track::sound(broadcast));
+        let all = picture.into_iter().chain(sound);
+        all.filter(|track| track.is_made())
     }
 }
 
@@ -73,163 +48,215 @@ impl Gate {
 #[derive(Debug)]
 pub(super) struct Playout {
     broadcast: Arc<Broadcast>,
-    video: Option<Reader>,
-    audio: Option<Reader>,
-    has_audio: bool,
-    gate: Option<Gate>,
-    skipped: u64,
+    picture: Option<Picture>,
+    sound: Option<Sound>,
+    /// The frames under way; `None` when all was sent.
+    run: Option<Run>,
+    /// When the first frame was asked for: the viewer is connected.
+    began: Option<Instant>,
+    checked: Option<Instant>,
+    /// The source's newest picture at the last check.
+    source: Option<MediaTime>,
+    /// How long pictures came without a keyframe for this viewer.
+    without_key: Duration,
+}
+
+/// The sound, made from the moment of the answer so that it is warm, sent from the first picture.
+#[derive(Debug)]
+struct Sound {
+    reader: Reader,
+    has_begun: bool,
+}
+
+impl Sound {
+    fn new(broadcast: &Broadcast) -> Self {
+        Self {
+            reader: Reader::new(broadcast, track::sound(broadcast), Start::Live),
+            has_begun: false,
+        }
+    }
+
+    /// From `t` on, unless it plays already.
+    fn begin_at(&mut self, t: MediaTime) {
+        if !self.has_begun {
+            self.has_begun = true;
+            self.reader.cursor.jump_to(t);
+        }
+    }
+
+    /// From what comes next.
+    fn begin_live(&mut self, broadcast: &Broadcast) {
+        self.has_begun = true;
+        let track = self.reader.cursor.track();
+        self.reader = Reader::new(broadcast, track, Start::Live);
+    }
+
+    /// Leaves out what lies before `t`.
+    fn jump_to(&mut self, t: MediaTime) {
+        let waiting = self.reader.next.as_ref();
+        if self.has_begun && waiting.is_none_or(|d| d.frame.dts < t) {
+            self.reader.next = None;
+            self.reader.cursor.jump_to(t);
+        }
+    }
 }
 
 impl Playout {
     pub(super) fn new(broadcast: &Arc<Broadcast>, wants: Wants) -> Self {
-        let video = wants.profile.map(|profile| {
-            let track = track::picture(broadcast, profile);
-            Reader::new(broadcast, track, Start::NewestKey)
-        });
         Self {
+            picture: wants.profile.map(|p| Picture::new(broadcast, p)),
+            sound: wants.sound.then(|| Sound::new(broadcast)),
             broadcast: Arc::clone(broadcast),
-            video,
-            audio: None,
-            has_audio: wants.sound,
-            gate: None,
-            skipped: 0,
+            run: None,
+            began: None,
+            checked: None,
+            source: None,
+            without_key: Duration::ZERO,
         }
     }
 
-    /// Frames passed over so far.
-    pub(super) const fn skipped(&self) -> u64 {
-        self.skipped
+    /// Pictures passed over so far.
+    pub(super) fn skipped(&self) -> u64 {
+        self.picture.as_ref().map_or(0, Picture::skipped)
     }
 
-    /// The next frame that may go now.
+    /// The next frame that may go now. The first call says that the viewer is there.
     pub(super) fn next(&mut self, now: Instant) -> Option<Arc<Frame>> {
+        if self.began.is_none() {
+            self.began = Some(now);
+            if let Some(picture) = &mut self.picture {
+                picture.begin();
+            }
+        }
         self.next_picture(now).or_else(|| self.next_sound(now))
     }
 
     /// When [`Self::next`] may give something although nothing new is written.
     pub(super) fn due(&self) -> Option<Instant> {
-        let gate = self.gate?;
-        let next = [self.video.as_ref(), self.audio.as_ref()];
-        let waiting = next.into_iter().flatten().filter_map(|r| r.next.as_ref());
-        waiting.map(|d| gate.due(d.frame.dts)).min()
+        let sound = self.sound.as_ref();
+        if sound.is_some_and(|s| !s.has_begun)
+            && let Some(began) = self.began
+        {
+            let begins = began + PICTURE_WAIT_MAX;
+            return Some(self.frames_due().map_or(begins, |due| due.min(begins)));
+        }
+        self.frames_due()
+    }
+
+    fn frames_due(&self) -> Option<Instant> {
+        let run = self.run?;
+        let picture = self.picture.as_ref().and_then(Picture::waiting);
+        let sound = self.sound.as_ref().and_then(|s| s.reader.next.as_ref());
+        let waiting = picture.into_iter().chain(sound);
+        waiting.map(|d| run.due(d.frame.dts)).min()
     }
 
     /// Waits for a frame. Cancel-safe.
     pub(super) async fn ready(&mut self) {
-        let video = self.video.as_mut().filter(|r| r.next.is_none());
-        let audio = self.audio.as_mut().filter(|r| r.next.is_none());
+        let picture = async {
+            match &mut self.picture {
+                Some(picture) => picture.ready().await,
+                None => std::future::pending().await,
+            }
+        };
+        let sound = async {
+            match &mut self.sound {
+                Some(sound) if sound.has_begun => sound.reader.ready().await,
+                _ => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            () = ready(video) => {}
-            () = ready(audio) => {}
+            () = picture => {}
+            () = sound => {}
         }
     }
 
     /// The viewer cannot decode and wants a keyframe.
-    pub(super) fn request_keyframe(&self) {
-        if let Some(reader) = &self.video {
-            // On a passthrough track the next keyframe is never farther than the GOP rule allows.
-            reader.cursor.request_keyframe();
+    pub(super) fn request_keyframe(&mut self) {
+        if let Some(picture) = &mut self.picture {
+            picture.request_keyframe();
         }
+    }
+
+    /// Looks once a second whether the viewer can go on; if not, why.
+    pub(super) fn check(&mut self, now: Instant) -> Option<&'static str> {
+        let passed = self.checked.map_or(CHECK_EVERY, |at| now - at);
+        if passed < CHECK_EVERY {
+            return None;
+        }
+        let is_first = self.checked.replace(now).is_none();
+        let picture = self.picture.as_ref().and_then(Picture::unavailable);
+        let sound = self.sound.as_ref();
+        let sound = sound.and_then(|s| s.reader.cursor.unavailable());
+        if picture.or(sound).is_some() {
+            return Some("unavailable");
+        }
+        let picture = self.picture.as_mut()?;
+        picture.check();
+        // While the publisher is away there is no keyframe to be had.
+        let source = self.broadcast.newest_dts(TrackId::Video);
+        if source != std::mem::replace(&mut self.source, source) && !is_first {
+            self.without_key += passed;
+        }
+        (self.without_key > WITHOUT_KEY_MAX).then_some("too_slow")
     }
 
     fn next_picture(&mut self, now: Instant) -> Option<Arc<Frame>> {
+        let picture = self.picture.as_mut()?;
         loop {
-            let newest = self.video.as_ref().and_then(|r| r.cursor.newest_dts());
-            let delivery = self.video.as_mut().and_then(Reader::peek)?;
-            let frame = Arc::clone(&delivery.frame);
-            if frame.track == TrackId::Video && frame.pts != frame.dts {
-                // B-frames appeared: a browser would show them in the wrong order.
-                let made = Reader::new(&self.broadcast, TrackId::Clean, Start::NewestKey);
-                self.video = Some(made);
-                continue;
-            }
-            if !self.may_go(now, frame.dts, newest) {
+            let Some(delivery) = picture.peek() else {
+                self.run = None;
+                return None;
+            };
+            let dts = delivery.frame.dts;
+            let run = self.run.get_or_insert_with(|| Run::new(now, delivery));
+            if now < run.due(dts) {
                 return None;
             }
-            if self.is_stale(now, &frame) {
-                if let Some(reader) = &mut self.video {
-                    reader.next = None;
-                    reader.cursor.request_keyframe();
+            if run.is_late(now, dts) {
+                if let Some(key) = picture.jump() {
+                    self.run = None;
+                    if let Some(sound) = &mut self.sound {
+                        sound.jump_to(key);
+                    }
+                    continue;
                 }
-                continue;
+                if !std::mem::replace(&mut run.has_asked, true) {
+                    picture.request_keyframe();
+                }
             }
-            self.skipped += u64::from(taken(&mut self.video));
-            if self.has_audio && self.audio.is_none() {
-                let start = Start::At(frame.dts);
-                self.audio = Some(Reader::new(&self.broadcast, TrackId::Opus, start));
-            }
-            return Some(frame);
+            break;
         }
-    }
-
-    fn next_sound(&mut self, now: Instant) -> Option<Arc<Frame>> {
-        if self.has_audio && self.audio.is_none() && self.video.is_none() {
-            let start = Start::At(self.broadcast.now_t(now));
-            self.audio = Some(Reader::new(&self.broadcast, TrackId::Opus, start));
+        let frame = picture.take()?;
+        if frame.is_key {
+            self.without_key = Duration::ZERO;
         }
-        let newest = self.audio.as_ref().and_then(|r| r.cursor.newest_dts());
-        let delivery = self.audio.as_mut().and_then(Reader::peek)?;
-        let frame = Arc::clone(&delivery.frame);
-        if !self.may_go(now, frame.dts, newest) {
-            return None;
+        if let Some(sound) = &mut self.sound {
+            sound.begin_at(frame.dts);
         }
-        taken(&mut self.audio);
         Some(frame)
     }
 
-    /// The gate: opens at the first frame, is gone once the viewer is live.
-    fn may_go(&mut self, now: Instant, dts: MediaTime, newest: Option<MediaTime>) -> bool {
-        let behind = newest.map_or(Duration::ZERO, |newest| newest.saturating_since(dts));
-        let gate = match self.gate {
-            Some(gate) => gate,
-            None if behind > BEHIND_MAX && self.skipped == 0 && self.audio.is_none() => {
-                *self.gate.insert(Gate {
-                    opened: now,
-                    first: dts,
-                })
+    fn next_sound(&mut self, now: Instant) -> Option<Arc<Frame>> {
+        let may_begin = self.may_sound_begin(now);
+        let sound = self.sound.as_mut()?;
+        if !sound.has_begun {
+            if may_begin {
+                sound.begin_live(&self.broadcast);
             }
-            None => return true,
-        };
-        if behind.is_zero() {
-            self.gate = None;
-            return true;
+            return None;
         }
-        now >= gate.due(dts)
+        let dts = sound.reader.peek()?.frame.dts;
+        // The picture's pace is the sound's as well, or they would part.
+        if self.run.is_some_and(|run| now < run.due(dts)) {
+            return None;
+        }
+        sound.reader.next.take().map(|d| d.frame)
     }
 
-    /// A made track starts a viewer at a fresh keyframe; and one that fell behind jumps.
-    fn is_stale(&mut self, now: Instant, frame: &Frame) -> bool {
-        let Some(reader) = &mut self.video else {
-            return false;
-        };
-        let age = self.broadcast.now_t(now).saturating_since(frame.dts);
-        if self.audio.is_none() && self.has_audio && reader.cursor.track().is_made() {
-            return !frame.is_key || age > FRESH;
-        }
-        let behind = reader
-            .cursor
-            .newest_dts()
-            .map(|t| t.saturating_since(frame.dts));
-        if self.gate.is_none() && behind.is_some_and(|b| b > BEHIND_MAX) {
-            let skipped = reader.cursor.jump_to_newest_key();
-            return skipped > 0;
-        }
-        false
+    /// Whether the sound goes ahead without a picture.
+    fn may_sound_begin(&self, now: Instant) -> bool {
+        let is_alone = self.picture.is_none() || self.broadcast.source(Kind::Video).is_none();
+        is_alone || self.began.is_some_and(|at| now >= at + PICTURE_WAIT_MAX)
     }
-}
-
-/// Takes the peeked frame; returns how many were passed over before it.
-fn taken(reader: &mut Option<Reader>) -> u32 {
-    let taken = reader.as_mut().and_then(|r| r.next.take());
-    taken.map_or(0, |delivery| delivery.skipped)
-}
-
-/// Waits for a frame; for ever when there is no track, or it has ended.
-async fn ready(reader: Option<&mut Reader>) {
-    if let Some(reader) = reader
-        && reader.cursor.ready().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending().await
 }

@@ -103,6 +103,11 @@ impl Session {
             if now.saturating_duration_since(self.heard) > SILENCE {
                 break "silent";
             }
+            if self.peer.is_connected
+                && let Some(reason) = self.playout.check(now)
+            {
+                break reason;
+            }
             let wake = self.wake_at(now, until);
             match self.wait(wake, &cancel).await {
                 Turn::Go => {}

@@ -62,6 +62,8 @@ struct Show {
     clean: Made,
     opus: Made,
     pictures: i64,
+    /// What the publisher's clock was set by.
+    restarted_us: i64,
 }
 
 /// A made track, written by the test.
@@ -121,6 +123,7 @@ impl Show {
             _hub: hub,
             publisher,
             pictures: 0,
+            restarted_us: 0,
         }
     }
 
@@ -143,7 +146,7 @@ impl Show {
         self.pictures += 1;
         let sample = Sample {
             kind: Kind::Video,
-            dts: SourceTime::from_micros(n * STEP_US),
+            dts: SourceTime::from_micros(n * STEP_US + self.restarted_us),
             composition,
             samples: 0,
             is_key,
@@ -357,4 +360,212 @@ async fn a_slow_viewer_with_no_newer_keyframe_loses_nothing_and_asks_for_one() {
     assert_eq!(pictures(&mut viewer), [2 * STEP_US, 3 * STEP_US]);
     assert!(show.clean.is_asked());
     assert_eq!(viewer.skipped(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_whose_picture_or_sound_cannot_be_made_is_sent_away() {
+    for is_picture in [true, false] {
+        let show = Show::start(2);
+        let mut viewer = show.viewer(BOTH);
+        assert_eq!(all(&mut viewer), []);
+        assert_eq!(viewer.check(Instant::now()), None);
+        let made = if is_picture { &show.clean } else { &show.opus };
+        made.writer.set_unavailable(Some("no_encoder"));
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(viewer.check(Instant::now()), Some("unavailable"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_of_the_source_does_not_care_whether_clean_can_be_made() {
+    let mut show = Show::start(0);
+    show.clean.writer.set_unavailable(Some("no_encoder"));
+    let mut viewer = show.viewer(PICTURE);
+    show.run(90, 30).await;
+    assert!(!pictures(&mut viewer).is_empty());
+    assert_eq!(viewer.check(Instant::now()), None);
+}
+
+/// Pictures come and none of them is a keyframe it could begin with.
+#[tokio::test(start_paused = true)]
+async fn a_viewer_without_a_keyframe_for_15_s_of_pictures_is_sent_away() {
+    let mut show = Show::start(2);
+    let mut viewer = show.viewer(PICTURE);
+    let mut told = None;
+    for n in 0..30 * 20 {
+        show.picture(15);
+        show.clean.write(n * STEP_US, false);
+        assert_eq!(all(&mut viewer), []);
+        told = told.or(viewer.check(Instant::now()).map(|reason| (n, reason)));
+        advance(STEP).await;
+    }
+    let (n, reason) = told.unwrap();
+    assert_eq!(reason, "too_slow");
+    assert!((15 * 30..17 * 30).contains(&n), "after {n} pictures");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_stays_while_the_publisher_is_away_however_long_that_is() {
+    let mut show = Show::start(0);
+    let mut viewer = show.viewer(PICTURE);
+    show.run(40, 30).await;
+    assert!(!pictures(&mut viewer).is_empty());
+    for _ in 0..120 {
+        advance(Duration::from_millis(500)).await;
+        assert_eq!(all(&mut viewer), []);
+        assert_eq!(viewer.check(Instant::now()), None);
+    }
+    for _ in 0..40 {
+        show.picture(30);
+        assert_eq!(pictures(&mut viewer).len(), 1);
+        assert_eq!(viewer.check(Instant::now()), None);
+        advance(STEP).await;
+    }
+}
+
+/// Another encoder's pictures refer to what this viewer never got.
+#[tokio::test(start_paused = true)]
+async fn behind_a_discontinuity_the_source_goes_on_at_a_keyframe() {
+    let mut show = Show::start(0);
+    show.run(10, 30).await;
+    let mut viewer = show.viewer(PICTURE);
+    assert_eq!(pictures(&mut viewer).len(), 10);
+    show.restarted_us = -3_600_000_000;
+    show.run(5, 30).await;
+    assert_eq!(pictures(&mut viewer), [0; 0]);
+    show.write(true, Duration::ZERO, false);
+    show.write(false, Duration::ZERO, false);
+    assert_eq!(pictures(&mut viewer).len(), 2);
+    assert_eq!(viewer.skipped(), 5);
+}
+
+/// Plays a source and its `clean`, which is as late as a real one, picture by picture.
+struct Relay {
+    show: Show,
+    /// How many pictures `clean` is behind.
+    late: i64,
+    made: i64,
+    has_key: bool,
+}
+
+impl Relay {
+    fn new(show: Show, late: i64) -> Self {
+        Self {
+            show,
+            late,
+            made: 0,
+            has_key: false,
+        }
+    }
+
+    /// What `clean` makes of the pictures so far, as its encoder would.
+    fn convert(&mut self) {
+        if self.show.broadcast().users(TrackId::Clean) == 0 {
+            self.made = self.show.pictures;
+            return;
+        }
+        while self.made + self.late < self.show.pictures {
+            let t = self.made * STEP_US;
+            self.made += 1;
+            let writer = &self.show.clean.writer;
+            let now = Instant::now();
+            let is_asked = writer.take_keyframe_request_at(now, MediaTime::from_micros(t));
+            self.show.clean.write(t, is_asked || !self.has_key);
+            self.has_key = true;
+        }
+    }
+}
+
+/// Presentation times never go back, and none is shown twice.
+fn check_order(shown: &[(TrackId, i64)]) {
+    let is_forward = shown.windows(2).all(|pair| pair[0].1 < pair[1].1);
+    assert!(is_forward, "{shown:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_begins_to_reorder_is_left_for_clean_without_going_back() {
+    let show = Show::start(0);
+    let mut viewer = show.viewer(PICTURE);
+    let mut relay = Relay::new(show, 4);
+    let mut shown = Vec::new();
+    for n in 0..120 {
+        let (reorders, is_b) = (n >= 30, n >= 30 && n % 3 != 0);
+        let composition = match (reorders, is_b) {
+            (true, false) => STEP * 3,
+            (true, true) => STEP,
+            (false, _) => Duration::ZERO,
+        };
+        relay.show.write(n % 30 == 0, composition, is_b);
+        relay.convert();
+        while let Some(frame) = viewer.next(Instant::now()) {
+            shown.push((frame.track, frame.pts.as_micros()));
+        }
+        advance(STEP).await;
+    }
+    check_order(&shown);
+    let first = shown
+        .iter()
+        .position(|(t, _)| *t == TrackId::Clean)
+        .unwrap();
+    assert!(shown[first..].iter().all(|(t, _)| *t == TrackId::Clean));
+    let (before, after) = (shown[first - 1].1, shown[first].1);
+    assert!(
+        after - before <= 2 * STEP_US,
+        "a gap of {} us",
+        after - before
+    );
+    assert!(shown.len() > 85, "{} pictures", shown.len());
+}
+
+/// Nobody can know in its first seconds that the group will be long.
+#[tokio::test(start_paused = true)]
+async fn a_source_whose_group_turns_out_long_is_left_for_clean_without_going_back() {
+    let mut show = Show::start(0);
+    show.run(15, 250).await;
+    let mut viewer = show.viewer(PICTURE);
+    let mut relay = Relay::new(show, 4);
+    let mut shown = Vec::new();
+    for _ in 0..200 {
+        relay.show.picture(250);
+        relay.convert();
+        shown.extend(all(&mut viewer));
+        assert_eq!(viewer.check(Instant::now()), None);
+        advance(STEP).await;
+    }
+    check_order(&shown);
+    let source = shown.iter().filter(|(t, _)| *t == TrackId::Video).count();
+    assert!(
+        (75..130).contains(&source),
+        "{source} pictures of the source"
+    );
+    assert_eq!(shown.last().unwrap().0, TrackId::Clean);
+    let steps = shown.windows(2).map(|w| w[1].1 - w[0].1);
+    assert!(steps.into_iter().all(|us| us <= 2 * STEP_US));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_picture_of_a_source_waits_for_a_keyframe_that_is_near_and_no_other() {
+    for (gop, is_left) in [(60, false), (85, true)] {
+        let mut show = Show::start(0);
+        show.run(2 * gop + 2, gop).await;
+        let mut viewer = show.viewer(PICTURE);
+        assert!(!pictures(&mut viewer).is_empty());
+        viewer.request_keyframe();
+        let users = show.broadcast().users(TrackId::Clean);
+        assert_eq!(users, usize::from(is_left), "keyframes each {gop} pictures");
+    }
+}
+
+/// What an encoder made before it was stopped is of another time.
+#[tokio::test(start_paused = true)]
+async fn frames_from_before_an_encoder_was_stopped_are_not_shown() {
+    let mut show = Show::start(2);
+    show.run(1, 15).await;
+    show.clean.write(0, true);
+    show.clean.writer.clear();
+    show.run(600, 15).await;
+    let mut viewer = show.viewer(PICTURE);
+    assert_eq!(pictures(&mut viewer), [0; 0]);
+    show.clean.write(600 * STEP_US, true);
+    assert_eq!(pictures(&mut viewer), [600 * STEP_US]);
 }
