@@ -20,6 +20,7 @@ use crate::rtmp::amf::{self, Value};
 use crate::rtmp::chunk::{ChunkError, ChunkReader, ChunkWriter, Message, MessageLimits, kind};
 use crate::rtmp::session::{Session, SessionEvent};
 use crate::webrtc::sdp::Offer;
+use crate::webrtc::{Answer, Credentials};
 
 /// A fuzz target: takes any bytes, panics when something that must hold does not.
 pub type Target = fn(&[u8]);
@@ -439,7 +440,7 @@ pub fn opus_toc(data: &[u8]) {
     }
 }
 
-/// Offers: what is kept of one is an offer that gives the same choice, and no more than it was.
+/// Offers: the answer to one has its sections in its order, and is not much longer.
 pub fn sdp_offer(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -448,11 +449,29 @@ pub fn sdp_offer(data: &[u8]) {
         let Ok(offer) = Offer::read(text, profile) else {
             continue;
         };
-        let lines = text.lines().count();
-        assert!(offer.sdp.len() <= text.len() + 8 * (lines + 1));
-        let mut lines = offer.sdp.lines();
-        assert!(!lines.any(|line| line.starts_with("a=candidate:")));
-        assert_eq!(Offer::read(&offer.sdp, profile).as_ref(), Ok(&offer));
+        let ours = Credentials {
+            ufrag: "ufrag".into(),
+            password: "password".into(),
+        };
+        let answer = Answer {
+            offer: &offer,
+            session: 1,
+            ice: &ours,
+            fingerprint: "AA",
+            candidates: &[],
+            video_ssrc: 1,
+            audio_ssrc: 2,
+        };
+        let answer = answer.text();
+        let kinds = |text: &str| -> Vec<String> {
+            let sections = text.lines().filter_map(|line| line.strip_prefix("m="));
+            let kinds = sections.filter_map(|section| section.split(' ').next());
+            kinds.map(str::to_owned).collect()
+        };
+        assert_eq!(kinds(&answer), kinds(text));
+        assert!(answer.len() <= text.len() + 2_048 * (offer.sections.len() + 1));
+        let is_line = |line: &str| line.get(1..2) == Some("=") && !line.contains(['\r', '\0']);
+        assert!(answer.split_terminator("\r\n").all(is_line));
     }
 }
 

@@ -18,8 +18,8 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION}
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use lamplight_media::broadcast::{Broadcast, BroadcastKey};
 use lamplight_media::webrtc::Port;
-use lamplight_media::webrtc::sdp::{self, OFFER_BYTES_MAX, OfferError};
-use lamplight_media::whep::{self, Accepted, WhepError};
+use lamplight_media::webrtc::sdp::{Fragment, OFFER_BYTES_MAX, OfferError};
+use lamplight_media::whep::{self, Accepted, Control, PatchError, Patched, WhepError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -53,10 +53,7 @@ struct Viewers {
 #[derive(Debug)]
 struct Viewer {
     room: String,
-    /// The name of its ICE session, which an `If-Match` must give.
-    tag: String,
-    /// The ICE name it offered.
-    ice_name: Option<String>,
+    control: Arc<Control>,
     cancel: CancellationToken,
 }
 
@@ -112,9 +109,8 @@ pub(super) async fn offer(
     let offer = read_offer(body).await?;
     let broadcast = find(&app, &viewers, &room).await?;
     let port = viewers.port.get().cloned().ok_or_else(busy)?;
-    let ice_name = sdp::ice_name(&offer).map(str::to_owned);
     let accepted = answer(port, broadcast, offer).await?;
-    Ok(admit(&app, &viewers, (room, ice_name), accepted))
+    Ok(admit(&app, &viewers, room, accepted))
 }
 
 fn has_type(headers: &HeaderMap, wanted: &str) -> bool {
@@ -188,34 +184,25 @@ impl From<WhepError> for ApiError {
             WhepError::Offer(OfferError::Unreadable(why)) => Self::new(Code::Malformed, why),
             WhepError::Offer(OfferError::Unservable(why)) => Self::new(Code::Unservable, why),
             WhepError::Unavailable => busy(),
-            WhepError::Engine(err) => {
-                tracing::debug!(error = %err, "an offer cannot be answered");
-                Self::new(Code::Malformed, "the offer cannot be answered")
-            }
         }
     }
 }
 
 /// Starts the session and says where it is.
-fn admit(
-    app: &App,
-    viewers: &Arc<Viewers>,
-    (room, ice_name): (String, Option<String>),
-    accepted: Accepted,
-) -> Response {
+fn admit(app: &App, viewers: &Arc<Viewers>, room: String, accepted: Accepted) -> Response {
     let Accepted {
         id,
         answer,
+        control,
         session,
     } = accepted;
     let cancel = app.tasks.cancel_token().child_token();
     let location = format!("/whep/{room}/{id}");
-    let tag = format!("\"{}\"", &id[..8]);
+    let tag = quoted(&control.tag());
     let span = tracing::info_span!("whep.session", broadcast.id = %room);
     let viewer = Viewer {
         room,
-        tag: tag.clone(),
-        ice_name,
+        control: Arc::new(control),
         cancel: cancel.clone(),
     };
     viewers.sessions.insert(id.clone(), viewer);
@@ -246,18 +233,22 @@ pub(super) async fn leave(
     Ok(StatusCode::OK)
 }
 
-/// Candidates of a viewer: 204. They are not needed, since its address is learnt from its checks.
+/// A strong `ETag`.
+fn quoted(tag: &str) -> String {
+    format!("\"{tag}\"")
+}
+
+/// Candidates of a viewer: 204; or a restart of ICE: 200 with our fragment.
 pub(super) async fn patch(
     State(app): State<App>,
     Path((room, id)): Path<(String, String)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Response, ApiError> {
     let viewers = Viewers::of(&app);
     let known = viewers.sessions.get(&id).filter(|v| v.room == room);
-    let (tag, ice_name) = known
-        .map(|viewer| (viewer.tag.clone(), viewer.ice_name.clone()))
-        .ok_or_else(ApiError::not_found)?;
+    let control = known.map(|viewer| Arc::clone(&viewer.control));
+    let control = control.ok_or_else(ApiError::not_found)?;
     if !has_type(&headers, FRAGMENT) {
         let detail = format!("send the fragment as Content-Type: {FRAGMENT}");
         return Err(ApiError::new(Code::UnsupportedMediaType, detail));
@@ -266,17 +257,37 @@ pub(super) async fn patch(
         let detail = "send the ETag of the session, or *, as If-Match";
         return Err(ApiError::new(Code::PreconditionRequired, detail));
     };
+    let tag = quoted(&control.tag());
     if ![tag.as_bytes(), b"*", b"\"*\""].contains(&asked.as_bytes()) {
         let detail = "If-Match is not the ETag of this session";
         return Err(ApiError::new(Code::PreconditionFailed, detail));
     }
     let fragment = read_offer(body).await?;
-    let name = sdp::read_fragment(&fragment).map_err(WhepError::Offer)?;
-    if ice_name.as_deref() == Some(name) {
-        return Ok(StatusCode::NO_CONTENT);
+    let fragment = Fragment::read(&fragment).map_err(WhepError::Offer)?;
+    match control.patch(Instant::now(), &fragment)? {
+        Patched::Candidates => Ok(StatusCode::NO_CONTENT.into_response()),
+        Patched::Restarted(answer) => {
+            let headers = [
+                (CONTENT_TYPE, FRAGMENT.to_owned()),
+                (ETAG, quoted(&control.tag())),
+                (CACHE_CONTROL, "no-store".to_owned()),
+            ];
+            Ok((headers, answer).into_response())
+        }
     }
-    let detail = "ICE is not restarted here: send a new offer to the endpoint";
-    Err(ApiError::new(Code::Unservable, detail))
+}
+
+impl From<PatchError> for ApiError {
+    fn from(err: PatchError) -> Self {
+        match err {
+            PatchError::NoPassword => Self::new(Code::Malformed, err.to_string()),
+            PatchError::Past => Self::new(Code::PreconditionFailed, err.to_string()),
+            PatchError::TooFast => {
+                Self::new(Code::RateLimited, err.to_string()).after(Duration::from_secs(1))
+            }
+            PatchError::Gone => Self::not_found(),
+        }
+    }
 }
 
 /// GET and HEAD of the endpoint: it is there, and says nothing.

@@ -41,7 +41,8 @@ pub(super) fn start_webrtc(app: &App) -> Result<SocketAddr, StartError> {
         public_port: Some(webrtc.public_port).filter(|port| *port != 0),
         payload_bytes_max: webrtc.payload_bytes_max,
     };
-    let port = Port::bind(config).map_err(|source| StartError::Listen { key, addr, source })?;
+    let bound = Port::bind(config, Arc::clone(&app.media));
+    let port = bound.map_err(|source| StartError::Listen { key, addr, source })?;
     let bound = port.local_addr();
     broadcasts::use_port(app, Arc::clone(&port));
     app.tasks

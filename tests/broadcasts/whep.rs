@@ -368,6 +368,7 @@ async fn a_patch_gets_the_row_of_its_table() {
     let ours = "a=ice-ufrag:Ab1+\na=ice-pwd:0123456789abcdefABCDEF+/\nm=video 9 X 0\na=mid:0\n\
                 a=candidate:1 1 udp 1 x.local 9 typ host\n";
     let restart = ours.replace("Ab1+", "Zz9+");
+    let nameless = restart.replace("a=ice-pwd", "a=x");
     let cases = [
         (&never, "text/plain", "", "", 404),
         (&session, "text/plain", "", "", 415),
@@ -377,7 +378,11 @@ async fn a_patch_gets_the_row_of_its_table() {
         (&session, kind, &tag, ours, 204),
         (&session, kind, "*", ours, 204),
         (&session, kind, "\"*\"", ours, 204),
-        (&session, kind, "*", &restart, 422),
+        (&session, kind, "*", &nameless, 400),
+        (&session, kind, "*", &restart, 200),
+        (&session, kind, &tag, &restart, 412),
+        (&session, kind, "*", &restart, 204),
+        (&session, kind, "*", ours, 412),
     ];
     for (path, kind, tag, body, status) in cases {
         let request = stage.server.client.patch(stage.server.url(path));
@@ -397,6 +402,15 @@ async fn a_patch_gets_the_row_of_its_table() {
                 (answer.text.as_str(), answer.header("etag").as_str()),
                 ("", "")
             );
+        } else if status == 200 {
+            assert_eq!(answer.header("content-type"), kind);
+            assert_eq!(answer.header("cache-control"), "no-store");
+            let etag = answer.header("etag");
+            assert!(etag.starts_with('"') && etag != *tag && etag != made.header("etag"));
+            let count = |line: &str| answer.text.matches(line).count();
+            assert_eq!((count("a=ice-ufrag:"), count("a=ice-pwd:")), (1, 1));
+            assert_eq!(count("a=candidate:"), 1);
+            assert_eq!(count("a=mid:0\r\n"), 1);
         } else {
             assert!(!answer.code().is_empty());
         }

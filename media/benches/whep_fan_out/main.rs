@@ -88,7 +88,7 @@ async fn serve(count: u32) -> Cost {
         public_port: None,
         payload_bytes_max: PAYLOAD_BYTES_MAX,
     };
-    let port = Port::bind(config).unwrap();
+    let port = Port::bind(config, Arc::clone(&hub)).unwrap();
     tokio::spawn(Arc::clone(&port).run(cancel.clone()));
     let broadcast = show::start(&hub, &cancel);
     broadcast.settled().await.unwrap();

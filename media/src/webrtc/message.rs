@@ -9,8 +9,10 @@ use time::format_description::well_known::Rfc3339;
 use crate::cue::CueNews;
 use crate::time::{MediaTime, micros};
 
-/// Label and protocol of the channel that carries cues.
+/// Label of the channel that carries cues.
 pub(crate) const LABEL: &str = "cues";
+/// Its protocol, with the version of the messages.
+pub(crate) const PROTOCOL: &str = "lamplight.cues.1";
 
 /// RTP time of a session: `T × rate + constant`, for its whole life (rule 6).
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,9 @@
-//! WebRTC out: one UDP port for all viewers, one sans-IO connection per viewer.
+//! WebRTC out: one UDP port for all viewers, one connection without IO per viewer.
 //!
 //! [`Port`] owns the socket and tells datagrams apart; [`crate::whep`] turns an offer into an
 //! answer and a session; a session drives its connection, reads its cursors and sends each frame
-//! as one burst.
+//! as one burst. A connection is put together from the parts of `rtc`: its DTLS, SRTP, SCTP and
+//! RTCP; the lite end of ICE, what of the offer is taken and the way of a packet are here.
 //!
 //! Invariants
 //! - No channel and no wake-up per outgoing packet.
@@ -10,14 +11,27 @@
 //!
 //! Not here: routes; who may watch.
 
+mod answer;
+mod burst;
+mod channel;
+mod dtls;
+mod feedback;
+mod history;
+mod ice;
 pub mod message;
 pub(crate) mod packetise;
 pub(crate) mod peer;
+mod penalty;
 mod port;
 pub mod sdp;
-mod tap;
+mod srtp;
+mod stream;
+mod stun;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::port::{Burst, Datagram, Inbox};
+pub(crate) use self::answer::{Answer, fragment};
+pub(crate) use self::burst::Burst;
+pub(crate) use self::ice::{Credentials, Names};
+pub(crate) use self::port::{Address, Inbox, Letter, Untold};
 pub use self::port::{Port, PortConfig};

@@ -14,7 +14,7 @@ const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
 /// The RTP payloads of a frame, at most `max` bytes each; made once and kept beside the frame.
-pub(crate) fn payloads(frame: &Frame, max: usize) -> &[Bytes] {
+pub(crate) fn payloads(frame: &Frame, max: usize) -> &Arc<[Bytes]> {
     frame.rtp.get_or_init(|| match frame.info.codec {
         Codec::H264 => h264_payloads(frame, max).into(),
         _ => Arc::from([frame.payload.clone()]),

@@ -1,29 +1,38 @@
-//! One UDP port for all viewers: telling datagrams apart, sending bursts.
+//! One UDP port for all viewers: telling datagrams apart.
 //!
 //! A STUN request names its session by the local part of USERNAME (RFC 8445 7.2.2); everything
-//! else belongs to the session whose address it comes from.
+//! else belongs to the session whose address it comes from. A session registers an address once
+//! what came from there proved to be its viewer's.
 //!
 //! Invariants
 //! - A session's inbox is bounded; at the bound the newest datagram is dropped.
 //! - What comes from an unknown address is dropped after one look-up.
+//! - An address that has proven to be a session's cannot be taken from it by another.
 
 #![deny(clippy::indexing_slicing)]
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
-use rtc::peer_connection::certificate::RTCCertificate;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+use super::dtls::Identity;
+use super::ice::Names;
+use super::penalty::Penalties;
+use super::stun;
+use crate::broadcast::Broadcasts;
 
 /// What the socket asks the kernel for, each way.
 const KERNEL_BYTES: usize = 4 << 20;
@@ -33,6 +42,8 @@ const KERNEL_BYTES_MIN: usize = 1 << 20;
 const INBOX_MAX: usize = 256;
 /// Addresses remembered, of all sessions.
 const ADDRESSES_MAX: usize = 65_536;
+/// Own addresses offered to a viewer.
+const CANDIDATES_MAX: usize = 16;
 const DATAGRAM_BYTES_MAX: usize = 1_500;
 const BATCH: usize = 16;
 
@@ -41,12 +52,20 @@ const BATCH: usize = 16;
 pub struct PortConfig {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// The addresses put into answers; empty: the one it listens on.
+    /// The addresses put into answers; empty: the one it listens on, or all it has.
     pub public_addrs: Vec<IpAddr>,
     /// The port put into answers, if a NAT changes it.
     pub public_port: Option<u16>,
     /// Bytes of an RTP payload at most.
     pub payload_bytes_max: usize,
+}
+
+/// What a session is told.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    Datagram(Datagram),
+    /// ICE begins again with these names.
+    Restart(Box<Names>),
 }
 
 /// A datagram for a session.
@@ -56,16 +75,26 @@ pub(crate) struct Datagram {
     pub(crate) bytes: BytesMut,
 }
 
+/// Whose an address is.
+#[derive(Debug)]
+struct Owner {
+    inbox: mpsc::Sender<Letter>,
+    /// True once a connection stood on it.
+    is_proven: bool,
+}
+
 /// The UDP port of all WebRTC media.
 pub struct Port {
     socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
-    config: PortConfig,
-    certificate: RTCCertificate,
-    by_ufrag: DashMap<String, mpsc::Sender<Datagram>>,
-    by_address: DashMap<SocketAddr, mpsc::Sender<Datagram>>,
-    dropped: AtomicU64,
+    candidates: Vec<SocketAddr>,
+    payload_bytes_max: usize,
+    identity: Arc<Identity>,
+    by_name: DashMap<String, mpsc::Sender<Letter>>,
+    by_address: DashMap<SocketAddr, Owner>,
+    penalties: Penalties,
+    hub: Arc<Broadcasts>,
 }
 
 impl std::fmt::Debug for Port {
@@ -77,24 +106,26 @@ impl std::fmt::Debug for Port {
 }
 
 impl Port {
-    /// Opens the port.
+    /// Opens the port; `hub` counts what it drops.
     ///
     /// # Errors
     /// The port is taken, or the system has no cryptography.
-    pub fn bind(config: PortConfig) -> io::Result<Arc<Self>> {
+    pub fn bind(config: PortConfig, hub: Arc<Broadcasts>) -> io::Result<Arc<Self>> {
         let socket = open(config.listen)?;
         let local = socket.local_addr()?;
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        let certificate = super::peer::new_certificate().map_err(io::Error::other)?;
+        let identity = Identity::new().map_err(io::Error::other)?;
         Ok(Arc::new(Self {
             socket,
             state,
             local,
-            config,
-            certificate,
-            by_ufrag: DashMap::new(),
+            candidates: candidates(&config, local),
+            payload_bytes_max: config.payload_bytes_max,
+            identity: Arc::new(identity),
+            by_name: DashMap::new(),
             by_address: DashMap::new(),
-            dropped: AtomicU64::new(0),
+            penalties: Penalties::default(),
+            hub,
         }))
     }
 
@@ -104,41 +135,26 @@ impl Port {
     }
 
     pub(crate) const fn payload_bytes_max(&self) -> usize {
-        self.config.payload_bytes_max
+        self.payload_bytes_max
     }
 
-    pub(crate) const fn certificate(&self) -> &RTCCertificate {
-        &self.certificate
+    pub(crate) const fn identity(&self) -> &Arc<Identity> {
+        &self.identity
     }
 
     /// The addresses put into answers.
-    pub(crate) fn candidates(&self) -> Vec<SocketAddr> {
-        let port = self.config.public_port.unwrap_or_else(|| self.local.port());
-        let mut ips = self.config.public_addrs.clone();
-        if ips.is_empty() {
-            ips = if self.local.ip().is_unspecified() {
-                routed_addresses(self.local.ip())
-            } else {
-                vec![self.local.ip()]
-            };
-        }
-        ips.into_iter()
-            .map(|ip| SocketAddr::new(ip, port))
-            .collect()
-    }
-
-    /// The local end as `rtc` must see it: one of the candidates, whatever it really is.
-    pub(crate) fn inner_addr(&self) -> SocketAddr {
-        self.candidates().first().copied().unwrap_or(self.local)
+    pub(crate) fn candidates(&self) -> &[SocketAddr] {
+        &self.candidates
     }
 
     /// Gives a session its inbox, by its ICE name.
     pub(crate) fn enter(self: &Arc<Self>, ufrag: &str) -> Inbox {
         let (sender, receiver) = mpsc::channel(INBOX_MAX);
-        self.by_ufrag.insert(ufrag.to_owned(), sender);
+        self.by_name.insert(ufrag.to_owned(), sender.clone());
         Inbox {
             port: Arc::clone(self),
-            ufrag: ufrag.to_owned(),
+            names: vec![ufrag.to_owned()],
+            sender,
             receiver,
             addresses: Vec::new(),
         }
@@ -178,55 +194,47 @@ impl Port {
     }
 
     fn route(&self, from: SocketAddr, bytes: &[u8]) {
+        let datagram = || {
+            let bytes = bytes.into();
+            Letter::Datagram(Datagram { from, bytes })
+        };
         let is_stun = bytes.first().is_some_and(|b| *b < 4);
-        let name = if is_stun {
-            stun_local_name(bytes)
-        } else {
-            None
-        };
+        let message = if is_stun { stun::read(bytes) } else { None };
         // A STUN response names nobody: like media it belongs to its address.
-        let inbox = match name {
-            Some(name) => self.named(from, name),
-            None => self.by_address.get(&from).map(|s| s.clone()),
+        let name = message.and_then(|m| m.username?.split(':').next());
+        if is_stun && self.penalties.is_ignored(Instant::now(), from) {
+            return self.drop_one("ignored");
+        }
+        let sent = match name {
+            Some(name) => match self.by_name.get(name) {
+                Some(inbox) => inbox.try_send(datagram()),
+                None => return self.reject(from, "stun_unknown"),
+            },
+            None => match self.by_address.get(&from) {
+                Some(owner) => owner.inbox.try_send(datagram()),
+                None => return self.drop_one("unknown"),
+            },
         };
-        let sent = inbox.map(|inbox| {
-            inbox.try_send(Datagram {
-                from,
-                bytes: bytes.into(),
-            })
-        });
-        if !matches!(sent, Some(Ok(()))) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        match sent {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => self.drop_one("inbox_full"),
+            Err(TrySendError::Closed(_)) => self.drop_one("unknown"),
         }
     }
 
-    /// The session of an ICE name; its address is remembered.
-    fn named(&self, from: SocketAddr, name: &str) -> Option<mpsc::Sender<Datagram>> {
-        let inbox = self.by_ufrag.get(name)?.clone();
-        let is_known = self
-            .by_address
-            .get(&from)
-            .is_some_and(|s| s.same_channel(&inbox));
-        if !is_known && self.by_address.len() < ADDRESSES_MAX {
-            self.by_address.insert(from, inbox.clone());
-        }
-        Some(inbox)
+    fn drop_one(&self, reason: &'static str) {
+        self.hub.stats().add("udp_dropped_total", reason, 1);
     }
 
-    /// Datagrams dropped so far: unknown, or an inbox was full.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    /// Counts a STUN message that proves nothing, and ignores an address that sends many.
+    pub(crate) fn reject(&self, from: SocketAddr, reason: &'static str) {
+        self.hub.stats().reject("whep", reason);
+        self.penalties.note(Instant::now(), from);
     }
 
     /// Sends a run of equal datagrams (the last may be shorter) with one call.
     pub(crate) async fn send(&self, to: SocketAddr, run: &[u8], segment: usize) -> io::Result<()> {
-        let transmit = Transmit {
-            destination: to,
-            ecn: None,
-            contents: run,
-            segment_size: (run.len() > segment).then_some(segment),
-            src_ip: None,
-        };
+        let transmit = transmit(to, run, segment);
         self.socket
             .async_io(Interest::WRITABLE, || {
                 self.state
@@ -235,97 +243,158 @@ impl Port {
             .await
     }
 
+    /// The same without waiting.
+    pub(crate) fn try_send(&self, to: SocketAddr, run: &[u8], segment: usize) -> io::Result<()> {
+        let transmit = transmit(to, run, segment);
+        self.socket.try_io(Interest::WRITABLE, || {
+            self.state
+                .try_send(UdpSockRef::from(&self.socket), &transmit)
+        })
+    }
+
     pub(crate) fn segments_max(&self) -> usize {
         self.state.max_gso_segments().max(1)
     }
+
+    /// Makes an address a session's, unless another has proven to be there.
+    fn claim(&self, addr: SocketAddr, inbox: &mpsc::Sender<Letter>, is_proven: bool) -> bool {
+        let is_full = self.by_address.len() >= ADDRESSES_MAX;
+        let owner = Owner {
+            inbox: inbox.clone(),
+            is_proven,
+        };
+        match self.by_address.entry(addr) {
+            Entry::Vacant(_) if is_full => false,
+            Entry::Vacant(vacant) => {
+                vacant.insert(owner);
+                true
+            }
+            Entry::Occupied(mut held) => {
+                let now = held.get();
+                let is_ours = now.inbox.same_channel(inbox);
+                let is_free = !now.is_proven || now.inbox.is_closed();
+                if is_ours && now.is_proven {
+                    return true;
+                }
+                if is_ours || is_free {
+                    held.insert(owner);
+                }
+                is_ours || is_free
+            }
+        }
+    }
 }
 
-/// A session's datagrams; leaving frees its name and addresses.
+/// A session's datagrams; leaving frees its names and addresses.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     port: Arc<Port>,
-    ufrag: String,
-    receiver: mpsc::Receiver<Datagram>,
+    names: Vec<String>,
+    sender: mpsc::Sender<Letter>,
+    receiver: mpsc::Receiver<Letter>,
     addresses: Vec<SocketAddr>,
 }
 
-/// Addresses one session may speak from.
-const SESSION_ADDRESSES_MAX: usize = 16;
+/// ICE names of one session: its restarts.
+const NAMES_MAX: usize = 8;
 
 impl Inbox {
-    /// The next datagram. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Option<Datagram> {
-        let datagram = self.receiver.recv().await?;
-        self.note(datagram.from);
-        Some(datagram)
+    /// What comes next. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Letter> {
+        self.receiver.recv().await
     }
 
-    pub(crate) fn try_next(&mut self) -> Option<Datagram> {
-        let datagram = self.receiver.try_recv().ok()?;
-        self.note(datagram.from);
-        Some(datagram)
+    pub(crate) fn try_next(&mut self) -> Option<Letter> {
+        self.receiver.try_recv().ok()
     }
 
-    fn note(&mut self, from: SocketAddr) {
-        if !self.addresses.contains(&from) && self.addresses.len() < SESSION_ADDRESSES_MAX {
-            self.addresses.push(from);
+    /// Where others reach the session.
+    pub(crate) fn address(&self) -> Address {
+        Address {
+            port: Arc::clone(&self.port),
+            inbox: self.sender.clone(),
         }
+    }
+
+    /// What comes from this address is the session's, for the address has its password; false
+    /// when it is another's.
+    pub(crate) fn admit(&mut self, addr: SocketAddr) -> bool {
+        let is_ours = self.port.claim(addr, &self.sender, false);
+        if is_ours && !self.addresses.contains(&addr) {
+            self.addresses.push(addr);
+        }
+        is_ours
+    }
+
+    /// A connection stands on this address.
+    pub(crate) fn prove(&mut self, addr: SocketAddr) {
+        self.port.claim(addr, &self.sender, true);
+    }
+
+    /// The session goes by these names as well; the oldest are forgotten.
+    pub(crate) fn rename(&mut self, names: &Names) {
+        self.names.push(names.ufrag().to_owned());
+        if self.names.len() > NAMES_MAX {
+            self.port.by_name.remove(&self.names.remove(0));
+        }
+    }
+}
+
+/// Where a session is reached from within.
+#[derive(Clone)]
+pub(crate) struct Address {
+    port: Arc<Port>,
+    inbox: mpsc::Sender<Letter>,
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Address").finish_non_exhaustive()
+    }
+}
+
+/// Why a session was not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Untold {
+    /// It has more to read than it may.
+    Busy,
+    Gone,
+}
+
+impl Address {
+    /// Tells the session that ICE begins again, before the first check can come.
+    pub(crate) fn restart(&self, names: Names) -> Result<(), Untold> {
+        let ufrag = names.ufrag().to_owned();
+        let told = self.inbox.try_send(Letter::Restart(Box::new(names)));
+        told.map_err(|err| match err {
+            TrySendError::Full(_) => Untold::Busy,
+            TrySendError::Closed(_) => Untold::Gone,
+        })?;
+        self.port.by_name.insert(ufrag, self.inbox.clone());
+        Ok(())
     }
 }
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        self.port.by_ufrag.remove(&self.ufrag);
-        self.receiver.close();
+        for name in &self.names {
+            self.port.by_name.remove(name);
+        }
         for address in &self.addresses {
             self.port
                 .by_address
-                .remove_if(address, |_, sender| sender.is_closed());
+                .remove_if(address, |_, owner| owner.inbox.same_channel(&self.sender));
         }
     }
 }
 
-/// Gathers outgoing datagrams into runs that one call can send.
-#[derive(Debug, Default)]
-pub(crate) struct Burst {
-    bytes: Vec<u8>,
-    segment: usize,
-    to: Option<SocketAddr>,
-    /// What was sent: calls, datagrams, bytes.
-    pub(crate) sent: (u64, u64, u64),
-}
-
-/// Bytes of one call: what the kernel takes at most.
-const RUN_BYTES_MAX: usize = 60_000;
-
-impl Burst {
-    /// Adds a datagram; what was gathered goes out first if the two cannot share a call.
-    pub(crate) async fn push(&mut self, port: &Port, to: SocketAddr, datagram: &[u8]) {
-        let count = self.bytes.len().checked_div(self.segment).unwrap_or(0);
-        let fits = self.to == Some(to)
-            && datagram.len() <= self.segment
-            && self.bytes.len().is_multiple_of(self.segment)
-            && count < port.segments_max()
-            && self.bytes.len() + datagram.len() <= RUN_BYTES_MAX;
-        if !fits {
-            self.flush(port).await;
-            self.segment = datagram.len();
-            self.to = Some(to);
-        }
-        self.bytes.extend_from_slice(datagram);
-        self.sent.1 += 1;
-    }
-
-    /// Sends what was gathered. A datagram the network refuses is lost, as any may be.
-    pub(crate) async fn flush(&mut self, port: &Port) {
-        let Some(to) = self.to.take().filter(|_| !self.bytes.is_empty()) else {
-            return;
-        };
-        self.sent.0 += 1;
-        self.sent.2 += u64::try_from(self.bytes.len()).unwrap_or(0);
-        drop(port.send(to, &self.bytes, self.segment).await);
-        self.bytes.clear();
-        self.segment = 0;
+fn transmit(to: SocketAddr, run: &[u8], segment: usize) -> Transmit<'_> {
+    Transmit {
+        destination: to,
+        ecn: None,
+        contents: run,
+        segment_size: (run.len() > segment).then_some(segment),
+        src_ip: None,
     }
 }
 
@@ -352,70 +421,183 @@ fn open(listen: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// The address this machine would use towards others, and loopback if there is none.
-fn routed_addresses(unspecified: IpAddr) -> Vec<IpAddr> {
-    let mut found = Vec::new();
-    // Connecting a UDP socket sends nothing; it only asks the routing table.
-    for (bind, probe) in [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")] {
-        if probe.starts_with('[') && unspecified.is_ipv4() {
-            continue;
-        }
-        let asked = std::net::UdpSocket::bind(bind)
-            .and_then(|socket| socket.connect(probe).and_then(|()| socket.local_addr()));
-        found.extend(
-            asked
-                .ok()
-                .map(|addr| addr.ip())
-                .filter(|ip| !ip.is_loopback()),
-        );
+/// The addresses put into answers.
+fn candidates(config: &PortConfig, local: SocketAddr) -> Vec<SocketAddr> {
+    let mut ips = config.public_addrs.clone();
+    if ips.is_empty() {
+        ips = if local.ip().is_unspecified() {
+            own_addresses(local.is_ipv6())
+        } else {
+            vec![local.ip()]
+        };
     }
-    if found.is_empty() {
-        found.push(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
-    }
-    found
+    ips.truncate(CANDIDATES_MAX);
+    let port = config.public_port.unwrap_or_else(|| local.port());
+    let addrs = ips.into_iter().map(|ip| SocketAddr::new(ip, port));
+    addrs.collect()
 }
 
-/// The part of USERNAME before the colon in a STUN message (RFC 8489 14.3).
-fn stun_local_name(message: &[u8]) -> Option<&str> {
-    const HEADER: usize = 20;
-    const USERNAME: u16 = 0x0006;
-    let mut rest = message.get(HEADER..)?;
-    while rest.len() >= 4 {
-        let kind = rest.try_get_u16().ok()?;
-        let length = usize::from(rest.try_get_u16().ok()?);
-        let value = rest.get(..length)?;
-        if kind == USERNAME {
-            return std::str::from_utf8(value).ok()?.split(':').next();
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
+/// Those of the interfaces, and loopback if there is nothing else.
+fn own_addresses(with_ipv6: bool) -> Vec<IpAddr> {
+    let interfaces = rtc::shared::ifaces::ifaces().unwrap_or_default();
+    let all = interfaces.into_iter().filter_map(|i| Some(i.addr?.ip()));
+    let all = all.filter(|ip| ip.is_ipv4() || with_ipv6);
+    let mut ips: Vec<IpAddr> = all.filter(is_reachable).collect();
+    ips.sort_unstable();
+    ips.dedup();
+    if ips.is_empty() {
+        ips.push(Ipv4Addr::LOCALHOST.into());
     }
-    None
+    ips
+}
+
+/// Whether others may reach it by its address alone.
+fn is_reachable(ip: &IpAddr) -> bool {
+    let is_of_link = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    !ip.is_loopback() && !ip.is_unspecified() && !is_of_link
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use crate::broadcast::Limits;
+    use crate::webrtc::ice::Credentials;
 
-    #[test]
-    fn the_local_name_stands_before_the_colon_after_any_attribute() {
-        let mut message = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
-        message.extend([7; 12]);
-        message.extend([0x80, 0x22, 0, 3, b'x', b'y', b'z', 0]);
-        message.extend([0, 6, 0, 9]);
-        message.extend(b"ours:them\0\0\0");
-        assert_eq!(stun_local_name(&message), Some("ours"));
-        message.truncate(30);
-        assert_eq!(stun_local_name(&message), None);
+    fn port(listen: &str) -> Arc<Port> {
+        let config = PortConfig {
+            listen: listen.parse().unwrap(),
+            public_addrs: Vec::new(),
+            public_port: None,
+            payload_bytes_max: 1_200,
+        };
+        Port::bind(config, Broadcasts::new(Limits::default())).unwrap()
     }
 
-    proptest! {
-        #[test]
-        fn no_bytes_make_the_demultiplexer_panic(
-            bytes in proptest::collection::vec(any::<u8>(), 0..200),
-        ) {
-            let _ = stun_local_name(&bytes);
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+
+    fn check(name: &str) -> Vec<u8> {
+        stun::tests::check(&format!("{name}:them"), "any password", false)
+    }
+
+    /// Where the next datagram came from.
+    fn next(inbox: &mut Inbox) -> Option<SocketAddr> {
+        match inbox.try_next()? {
+            Letter::Datagram(datagram) => Some(datagram.from),
+            Letter::Restart(_) => None,
+        }
+    }
+
+    fn names(ufrag: &str) -> Names {
+        let credentials = |ufrag: &str| Credentials {
+            ufrag: ufrag.into(),
+            password: String::new(),
+        };
+        Names::new(credentials(ufrag), credentials("them"))
+    }
+
+    fn count(port: &Port, reason: &str) -> u64 {
+        let counters = port.hub.stats().counters();
+        let dropped = counters.iter().find(|c| c.1 == reason).map(|c| c.2);
+        let rejected = port.hub.stats().rejections();
+        let rejected = rejected.iter().find(|r| r.1 == reason).map(|r| r.2);
+        dropped.or(rejected).unwrap_or(0)
+    }
+
+    #[tokio::test]
+    async fn checks_go_by_name_and_all_else_by_an_address_that_was_admitted() {
+        let port = port("127.0.0.1:0");
+        let mut inbox = port.enter("ours");
+        port.route(addr(1), &check("ours"));
+        assert_eq!(next(&mut inbox), Some(addr(1)));
+        port.route(addr(1), &[0x80, 1]);
+        assert_eq!(next(&mut inbox), None, "a check alone proves nothing");
+        assert!(inbox.admit(addr(1)));
+        port.route(addr(1), &[0x80, 1]);
+        port.route(addr(2), &[0x80, 1]);
+        assert_eq!(next(&mut inbox), Some(addr(1)));
+        assert!(inbox.try_next().is_none());
+        assert_eq!(count(&port, "unknown"), 2);
+    }
+
+    /// Nothing that a viewer sends leaves a trace once it is gone.
+    #[tokio::test]
+    async fn a_session_that_goes_leaves_no_name_and_no_address() {
+        let port = port("127.0.0.1:0");
+        let mut inbox = port.enter("ours");
+        for n in 1..1_000 {
+            port.route(addr(n), &check("ours"));
+        }
+        assert!(port.by_address.is_empty());
+        assert!(inbox.admit(addr(7)) && inbox.admit(addr(8)));
+        assert_eq!(count(&port, "inbox_full"), 999 - 256);
+        let address = inbox.address();
+        assert_eq!(address.restart(names("again")), Err(Untold::Busy));
+        while inbox.try_next().is_some() {}
+        assert_eq!(address.restart(names("again")), Ok(()));
+        port.route(addr(9), &check("again"));
+        let Some(Letter::Restart(names)) = inbox.try_next() else {
+            panic!("it is told of the restart first");
+        };
+        inbox.rename(&names);
+        assert_eq!(next(&mut inbox), Some(addr(9)));
+        drop(inbox);
+        assert!(port.by_address.is_empty() && port.by_name.is_empty());
+        assert_eq!(address.restart(*names), Err(Untold::Gone));
+    }
+
+    #[tokio::test]
+    async fn an_address_with_a_connection_is_not_taken_over_and_one_without_is() {
+        let port = port("127.0.0.1:0");
+        let (mut first, mut second) = (port.enter("first"), port.enter("second"));
+        assert!(first.admit(addr(1)));
+        assert!(second.admit(addr(1)), "nothing was proven yet");
+        second.prove(addr(1));
+        assert!(!first.admit(addr(1)));
+        assert!(second.admit(addr(1)));
+        port.route(addr(1), &[0x80, 1]);
+        assert!(second.try_next().is_some() && first.try_next().is_none());
+        drop(second);
+        assert!(first.admit(addr(1)), "it is free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_guesses_names_is_ignored_for_a_while() {
+        let port = port("127.0.0.1:0");
+        let mut inbox = port.enter("ours");
+        for n in 0..60 {
+            port.route(addr(1), &check(&format!("guess{n}")));
+        }
+        assert_eq!(
+            (count(&port, "stun_unknown"), count(&port, "ignored")),
+            (51, 9)
+        );
+        port.route(addr(1), &check("ours"));
+        assert!(inbox.try_next().is_none());
+        port.route(addr(2), &check("ours"));
+        assert!(inbox.try_next().is_some(), "others are heard");
+        tokio::time::advance(std::time::Duration::from_secs(10)).await;
+        port.route(addr(1), &check("ours"));
+        assert!(inbox.try_next().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_wildcard_offers_what_the_interfaces_have_and_loopback_only_alone() {
+        for (listen, v6) in [("0.0.0.0:0", false), ("127.0.0.1:0", false)] {
+            let port = port(listen);
+            let all = port.candidates();
+            assert!(!all.is_empty() && all.len() <= CANDIDATES_MAX);
+            assert!(all.iter().all(|a| a.port() == port.local_addr().port()));
+            assert!(all.iter().all(|a| a.is_ipv4() || v6));
+            let is_alone = all.len() == 1;
+            assert!(
+                all.iter().all(|a| is_alone || !a.ip().is_loopback()),
+                "{all:?}"
+            );
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Judging a viewer's offer, and trimming it to what will be used (spec media.md 4.1, 4.2).
+//! Judging a viewer's offer, and reading from it what will be used (spec media.md 4.1, 4.2).
 //!
-//! Trimming matters: applying a browser's whole offer costs several times as much as one that
-//! lists only the codecs in question.
+//! Not here: the answer ([`super::answer`]).
 
 #![deny(clippy::indexing_slicing)]
+
+use super::ice::Credentials;
 
 /// Bytes of an offer.
 pub const OFFER_BYTES_MAX: usize = 64 << 10;
@@ -23,16 +24,68 @@ pub enum OfferError {
     Unservable(String),
 }
 
-/// What a viewer asks for, ready for the engine.
+/// What a viewer asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// The offer with one codec per section and without candidates.
-    pub sdp: String,
     /// The H.264 form chosen, when there is a picture section.
     pub video: Option<VideoChoice>,
     /// The Opus payload type, when there is a sound section.
     pub audio: Option<AudioChoice>,
+    /// All sections, in the order in which the answer must have them.
+    pub(crate) sections: Vec<Offered>,
+    pub(crate) ice: Credentials,
+    /// SHA-256 of the certificates the viewer may show, as pairs of hex digits.
+    pub(crate) fingerprints: Vec<String>,
+    /// Header extensions of one and of two bytes may stand in one stream.
+    pub(crate) allows_mixed: bool,
+    /// SCTP port and the largest message of the viewer, when it wants a data channel.
+    pub(crate) channel: Option<(u16, u32)>,
 }
+
+/// One media section, as far as an answer repeats it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offered {
+    pub(crate) kind: SectionKind,
+    /// For example `UDP/TLS/RTP/SAVPF`.
+    pub(crate) protocol: String,
+    pub(crate) mid: String,
+    /// What the viewer sends of feedback for the codec chosen, of what is understood here.
+    pub(crate) feedback: Vec<&'static str>,
+    pub(crate) extensions: Extensions,
+    pub(crate) has_mux_only: bool,
+    pub(crate) has_reduced_size: bool,
+    /// The viewer wants to be told how long its reports travel (RFC 3611 4.4).
+    pub(crate) wants_reference_times: bool,
+}
+
+/// What a section is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SectionKind {
+    Video,
+    Audio,
+    Data,
+}
+
+/// The ids of the header extensions that are understood here, if they were offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extensions {
+    pub(crate) mid: Option<u8>,
+    pub(crate) capture_time: Option<u8>,
+    pub(crate) transport_sequence: Option<u8>,
+}
+
+pub(crate) const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+pub(crate) const CAPTURE_TIME_URI: &str =
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+pub(crate) const TRANSPORT_SEQUENCE_URI: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+/// Reports on the arrival of every packet, whatever its stream.
+pub(crate) const TRANSPORT_FEEDBACK: &str = "transport-cc";
+/// Feedback that is acted upon here.
+const FEEDBACK: [&str; 4] = ["nack", "nack pli", "ccm fir", "goog-remb"];
+/// What a viewer that says nothing accepts in one message (RFC 8841 6.1).
+const MESSAGE_BYTES_DEFAULT: u32 = 65_536;
+const SCTP_PORT_DEFAULT: u16 = 5_000;
 
 /// The H.264 payload type chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,9 +170,107 @@ impl Offer {
         let one = |kind: &str| media.iter().find(|s| s.kind == kind);
         let video = one("video").map(|s| choose_video(s, profile)).transpose()?;
         let audio = one("audio").map(|s| choose_audio(s)).transpose()?;
-        let sdp = trimmed(&session, &sections, video.as_ref(), audio.as_ref());
-        Ok(Self { sdp, video, audio })
+        let chosen = |kind| match kind {
+            SectionKind::Video => video.as_ref().map(|v| v.payload_type),
+            SectionKind::Audio => audio.as_ref().map(|a| a.payload_type),
+            SectionKind::Data => None,
+        };
+        let all = session.iter().chain(sections.iter().flat_map(|s| &s.lines));
+        let value = |name: &str| all.clone().find_map(|line| line.strip_prefix(name));
+        let ice = Credentials {
+            ufrag: value("a=ice-ufrag:").unwrap_or_default().to_owned(),
+            password: value("a=ice-pwd:").unwrap_or_default().to_owned(),
+        };
+        Ok(Self {
+            sections: sections.iter().map(|s| s.offered(chosen)).collect(),
+            ice,
+            fingerprints: fingerprints(all.clone().copied())?,
+            allows_mixed: all.copied().any(|line| line == "a=extmap-allow-mixed"),
+            channel: sections.iter().find_map(Section::channel),
+            video,
+            audio,
+        })
     }
+}
+
+impl Section<'_> {
+    /// What the answer needs of a section.
+    fn offered(&self, chosen: impl Fn(SectionKind) -> Option<u8>) -> Offered {
+        let kind = match self.kind {
+            "video" => SectionKind::Video,
+            "audio" => SectionKind::Audio,
+            _ => SectionKind::Data,
+        };
+        let payload_type = chosen(kind);
+        let feedback = |name: &&str| {
+            self.attribute("rtcp-fb").any(|line| {
+                let (of, what) = line.split_once(' ').unwrap_or_default();
+                let is_ours = of == "*" || of.parse().ok() == payload_type;
+                payload_type.is_some() && is_ours && what.trim() == *name
+            })
+        };
+        let protocol = self.lines.first().and_then(|m| m.split(' ').nth(2));
+        Offered {
+            kind,
+            protocol: protocol.unwrap_or_default().to_owned(),
+            mid: self.attribute("mid").next().unwrap_or_default().to_owned(),
+            feedback: FEEDBACK.into_iter().filter(feedback).collect(),
+            extensions: self.extensions(),
+            has_mux_only: self.has("rtcp-mux-only"),
+            has_reduced_size: self.has("rtcp-rsize"),
+            wants_reference_times: self
+                .attribute("rtcp-xr")
+                .any(|formats| formats.split(' ').any(|f| f == "rcvr-rtt=all")),
+        }
+    }
+
+    /// Ids of one byte only: others would make every packet longer.
+    fn extensions(&self) -> Extensions {
+        let id = |uri: &str| {
+            let of_uri = self.attribute("extmap").find_map(|line| {
+                let (id, offered) = line.split_once(' ')?;
+                let offered = offered.split(' ').next()?;
+                (offered == uri).then(|| id.split('/').next().unwrap_or_default())
+            });
+            of_uri?.parse().ok().filter(|id| (1..=14).contains(id))
+        };
+        Extensions {
+            mid: id(MID_URI),
+            capture_time: id(CAPTURE_TIME_URI),
+            transport_sequence: id(TRANSPORT_SEQUENCE_URI),
+        }
+    }
+
+    fn channel(&self) -> Option<(u16, u32)> {
+        let number = |name| {
+            self.attribute(name)
+                .find_map(|n| n.trim().parse::<u32>().ok())
+        };
+        let port = number("sctp-port").and_then(|port| u16::try_from(port).ok());
+        let bytes = number("max-message-size").filter(|bytes| *bytes > 0);
+        (self.kind == "application").then(|| {
+            (
+                port.unwrap_or(SCTP_PORT_DEFAULT),
+                bytes.unwrap_or(MESSAGE_BYTES_DEFAULT),
+            )
+        })
+    }
+}
+
+/// The fingerprints that can be checked.
+fn fingerprints<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<String>, OfferError> {
+    let prints = lines.filter_map(|line| line.strip_prefix("a=fingerprint:"));
+    let named = prints.filter_map(|line| line.split_once(' '));
+    let mut out: Vec<String> = named
+        .filter(|(hash, _)| hash.eq_ignore_ascii_case("sha-256"))
+        .map(|(_, pairs)| pairs.to_owned())
+        .collect();
+    out.dedup();
+    if out.is_empty() {
+        let says = "offer a sha-256 fingerprint of the certificate".to_owned();
+        return Err(OfferError::Unservable(says));
+    }
+    Ok(out)
 }
 
 fn split(text: &str) -> Result<(Vec<&str>, Vec<Section<'_>>), OfferError> {
@@ -175,28 +326,41 @@ fn kind_of(media: &str) -> Result<&str, OfferError> {
     }
 }
 
-/// The ICE name in an offer, or in the fragment of one that a `PATCH` carries (RFC 8840).
-pub fn ice_name(text: &str) -> Option<&str> {
-    let mut lines = text.lines().map(str::trim_end);
-    let name = lines.find_map(|line| line.strip_prefix("a=ice-ufrag:"));
-    name.filter(|name| (4..=256).contains(&name.len()))
+/// The fragment of an offer that a `PATCH` carries (RFC 8840): which ICE session it is of. Its
+/// candidates are not read, since a viewer's addresses are learnt from its checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// The viewer's ICE name.
+    pub ufrag: String,
+    /// Its password, which a restart needs.
+    pub password: Option<String>,
 }
 
-/// Reads the fragment of a `PATCH`: every line a field, with the ICE name it is for.
-///
-/// # Errors
-/// [`OfferError::Unreadable`] when it is not such a fragment.
-pub fn read_fragment(text: &str) -> Result<&str, OfferError> {
-    let mut lines = text.lines().filter(|line| !line.trim_end().is_empty());
-    let is_field = |line: &str| {
-        let of_fragment = line.starts_with("a=") || line.starts_with("m=");
-        of_fragment && line.is_ascii() && !line.trim_end().contains(['\r', '\0'])
-    };
-    if !lines.all(is_field) {
-        let says = "the fragment has a line that is neither a= nor m=";
-        return Err(OfferError::Unreadable(says));
+impl Fragment {
+    /// Reads a fragment.
+    ///
+    /// # Errors
+    /// [`OfferError::Unreadable`] when it is none, or names no ICE session.
+    pub fn read(text: &str) -> Result<Self, OfferError> {
+        let lines = text.lines().map(str::trim_end);
+        let lines = lines.filter(|line| !line.is_empty());
+        let is_field = |line: &str| {
+            let of_fragment = line.starts_with("a=") || line.starts_with("m=");
+            of_fragment && line.is_ascii() && !line.contains(['\r', '\0'])
+        };
+        if !lines.clone().all(is_field) {
+            let says = "the fragment has a line that is neither a= nor m=";
+            return Err(OfferError::Unreadable(says));
+        }
+        let value = |name: &str| lines.clone().find_map(|line| line.strip_prefix(name));
+        let ufrag = value("a=ice-ufrag:").filter(|name| (4..=256).contains(&name.len()));
+        let password = value("a=ice-pwd:").filter(|word| (22..=256).contains(&word.len()));
+        let ufrag = ufrag.ok_or(OfferError::Unreadable("the fragment has no a=ice-ufrag"))?;
+        Ok(Self {
+            ufrag: ufrag.to_owned(),
+            password: password.map(str::to_owned),
+        })
     }
-    ice_name(text).ok_or(OfferError::Unreadable("the fragment has no a=ice-ufrag"))
 }
 
 fn check_transport(session: &[&str], sections: &[Section<'_>]) -> Result<(), OfferError> {
@@ -241,6 +405,9 @@ fn check_media(media: &[&Section<'_>]) -> Result<(), OfferError> {
         }
         if !matches!(section.kind, "video" | "audio") {
             return fail("offer video, audio and a data channel only");
+        }
+        if section.attribute("setup").any(|role| role == "passive") {
+            return fail("offer setup:actpass: the server waits for the handshake");
         }
     }
     if media.is_empty() {
@@ -312,66 +479,11 @@ fn choose_audio(section: &Section<'_>) -> Result<AudioChoice, OfferError> {
     Ok(AudioChoice { payload_type })
 }
 
-fn trimmed(
-    session: &[&str],
-    sections: &[Section<'_>],
-    video: Option<&VideoChoice>,
-    audio: Option<&AudioChoice>,
-) -> String {
-    let mut out = String::with_capacity(4_096);
-    let mut put = |line: &str| {
-        out.push_str(line);
-        out.push_str("\r\n");
-    };
-    let outside = session.iter().filter(|line| !is_candidate(line));
-    outside.for_each(|line| put(line));
-    for section in sections {
-        let chosen = match section.kind {
-            "video" => video.map(|v| v.payload_type),
-            "audio" => audio.map(|a| a.payload_type),
-            _ => None,
-        };
-        let Some(chosen) = chosen else {
-            let kept = section.lines.iter().filter(|line| !is_candidate(line));
-            kept.for_each(|line| put(line));
-            continue;
-        };
-        let chosen = chosen.to_string();
-        for line in &section.lines {
-            if line.starts_with("m=") {
-                let head: Vec<&str> = line.split(' ').take(3).collect();
-                put(&format!("{} {chosen}", head.join(" ")));
-            } else if section.kind == "audio" && line.starts_with("a=fmtp:") {
-                // The engine answers with what was offered, so our own is put in its place.
-            } else if is_kept(line, &chosen) {
-                put(line);
-                if section.kind == "audio" && line.starts_with("a=rtpmap:") {
-                    put(&format!("a=fmtp:{chosen} {OPUS_PARAMETERS}"));
-                }
-            }
-        }
-    }
-    out
-}
-
-/// A viewer's addresses are learnt from its packets.
-fn is_candidate(line: &str) -> bool {
-    line.starts_with("a=candidate:") || line.starts_with("a=end-of-candidates")
-}
-
-/// Whether a line of a media section concerns the chosen payload type, or none.
-fn is_kept(line: &str, chosen: &str) -> bool {
-    if is_candidate(line) {
-        return false;
-    }
-    let of_codec = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"];
-    let Some(rest) = of_codec.iter().find_map(|prefix| line.strip_prefix(prefix)) else {
-        return true;
-    };
-    rest.split(' ').next() == Some(chosen)
-}
-
 #[cfg(test)]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a test that reads past the end has failed"
+)]
 mod tests {
     use proptest::prelude::*;
 
@@ -391,16 +503,43 @@ mod tests {
         m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:2\r\na=sctp-port:5000\r\n";
 
     #[test]
-    fn a_browsers_offer_is_trimmed_to_h264_and_opus() {
+    fn of_a_browsers_offer_h264_and_opus_are_taken() {
         let offer = Offer::read(OFFER, 100).unwrap();
         assert_eq!(offer.video.as_ref().unwrap().payload_type, 102);
         assert_eq!(offer.audio.as_ref().unwrap().payload_type, 111);
-        assert!(offer.sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 102\r\n"));
-        assert!(offer.sdp.contains("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"));
-        for gone in ["VP8", "rtx", "candidate", "rtpmap:127"] {
-            assert!(!offer.sdp.contains(gone), "{gone}");
+        assert_eq!(offer.ice.ufrag, "abcd");
+        assert_eq!(offer.fingerprints, ["AA"]);
+        assert_eq!(offer.channel, Some((5_000, MESSAGE_BYTES_DEFAULT)));
+        let kinds: Vec<SectionKind> = offer.sections.iter().map(|s| s.kind).collect();
+        let expected = [SectionKind::Video, SectionKind::Audio, SectionKind::Data];
+        assert_eq!(kinds, expected);
+        assert_eq!(offer.sections[0].feedback, ["nack pli"]);
+        let mids: Vec<&str> = offer.sections.iter().map(|s| s.mid.as_str()).collect();
+        assert_eq!(mids, ["0", "1", "2"]);
+    }
+
+    #[test]
+    fn header_extensions_are_known_by_their_names_and_have_short_ids() {
+        let with = |lines: &str| OFFER.replace("a=mid:0\r\n", &format!("a=mid:0\r\n{lines}"));
+        let extensions = |lines: &str| {
+            let offer = Offer::read(&with(lines), 66).unwrap();
+            offer.sections[0].extensions
+        };
+        assert_eq!(extensions(""), Extensions::default());
+        let all = format!(
+            "a=extmap:9 {MID_URI}\r\na=extmap:13/recvonly {CAPTURE_TIME_URI}\r\n\
+             a=extmap:4 {TRANSPORT_SEQUENCE_URI}\r\na=extmap:2 urn:ietf:other\r\n"
+        );
+        let expected = Extensions {
+            mid: Some(9),
+            capture_time: Some(13),
+            transport_sequence: Some(4),
+        };
+        assert_eq!(extensions(&all), expected);
+        for bad in ["0", "15", "300", "x"] {
+            let line = format!("a=extmap:{bad} {MID_URI}\r\n");
+            assert_eq!(extensions(&line), Extensions::default(), "{bad}");
         }
-        assert!(offer.sdp.contains("webrtc-datachannel"));
     }
 
     #[test]
@@ -418,7 +557,12 @@ mod tests {
             ("", None),
         ];
         for (text, expected) in cases {
-            assert_eq!(read_fragment(text).ok(), expected, "{text:?}");
+            let read = Fragment::read(text).ok();
+            assert_eq!(
+                read.as_ref().map(|f| f.ufrag.as_str()),
+                expected,
+                "{text:?}"
+            );
         }
     }
 
@@ -446,6 +590,8 @@ mod tests {
             ),
             (OFFER.replace("opus/48000/2", "PCMU/8000"), 422),
             (OFFER.replace(":111 ", ":+111 "), 422),
+            (OFFER.replace("sha-256", "sha-1"), 422),
+            (OFFER.replace("a=mid:0", "a=setup:passive\r\na=mid:0"), 422),
             (OFFER.replace("m=audio", "m=video"), 422),
         ];
         for (offer, status) in cases {
@@ -462,7 +608,7 @@ mod tests {
         #[test]
         fn no_text_makes_the_reader_panic(text in "(v=0\r\n)?[ -~\r\n]{0,300}") {
             let _ = Offer::read(&text, 66);
-            let _ = read_fragment(&text);
+            let _ = Fragment::read(&text);
         }
     }
 }

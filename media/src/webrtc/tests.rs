@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use rtc::data_channel::RTCDataChannelInit;
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::interceptor::Registry;
 use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MediaEngine};
@@ -20,17 +22,20 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
     RTCPeerConnectionState,
 };
 
-use super::{Port, PortConfig};
+use super::sdp::Fragment;
+use super::{Port, PortConfig, stun};
 use crate::broadcast::{BroadcastKey, Broadcasts, Limits, Publisher, TrackWriter};
+use crate::cue::{At, CueKind, NewCue};
 use crate::frame::{Codec, Frame, Kind, Sample, Shape, TrackId, TrackInfo};
 use crate::time::{MediaTime, SourceTime};
-use crate::whep::{self, Session};
+use crate::whep::{self, Control, PatchError, Patched, Session};
 
 const AVCC: &[u8] = &[
     1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 15, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xbf, 0xe5,
@@ -132,16 +137,25 @@ impl PeerConnectionEventHandler for Told {
     }
 }
 
-/// A viewer that asks for a picture only.
+/// A viewer that asks for a picture, and for cues if it opens their channel.
 struct Viewer {
     connection: Arc<dyn PeerConnection>,
     tracks: mpsc::Receiver<Arc<dyn TrackRemote>>,
+    channel: Option<Arc<dyn DataChannel>>,
     is_connected: Arc<AtomicBool>,
     offer: String,
 }
 
+/// What a viewer is like.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traits {
+    has_channel: bool,
+    /// It protects media with the older profile only.
+    is_old: bool,
+}
+
 impl Viewer {
-    async fn offer() -> Self {
+    async fn offer(traits: Traits) -> Self {
         let (gathered, mut is_gathered) = mpsc::channel(1);
         let (send, tracks) = mpsc::channel(1);
         let is_connected = Arc::new(AtomicBool::new(false));
@@ -159,11 +173,13 @@ impl Viewer {
         };
         media.register_codec(codec, RtpCodecKind::Video).unwrap();
         let registry = register_default_interceptors(Registry::new(), &mut media).unwrap();
-        let settings = SettingEngineBuilder::new()
-            .with_include_loopback_candidate(true)
-            .build();
+        let mut settings = SettingEngineBuilder::new().with_include_loopback_candidate(true);
+        if traits.is_old {
+            let profile = SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80;
+            settings = settings.with_srtp_protection_profiles(vec![profile]);
+        }
         let building = PeerConnectionBuilder::new()
-            .with_setting_engine(settings)
+            .with_setting_engine(settings.build())
             .with_media_engine(media)
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(Told {
@@ -181,6 +197,16 @@ impl Viewer {
         };
         let added = connection.add_transceiver_from_kind(RtpCodecKind::Video, Some(init));
         added.await.unwrap();
+        let mut channel = None;
+        if traits.has_channel {
+            let init = RTCDataChannelInit {
+                ordered: true,
+                protocol: "lamplight.cues.1".into(),
+                ..RTCDataChannelInit::default()
+            };
+            let opened = connection.create_data_channel("cues", Some(init));
+            channel = Some(opened.await.unwrap());
+        }
         let offer = connection.create_offer(None).await.unwrap();
         connection.set_local_description(offer).await.unwrap();
         is_gathered.recv().await.unwrap();
@@ -188,6 +214,7 @@ impl Viewer {
         Self {
             connection: Arc::new(connection),
             tracks,
+            channel,
             is_connected,
             offer,
         }
@@ -263,24 +290,33 @@ impl Wire {
     }
 }
 
-fn port() -> Arc<Port> {
+fn port(show: &Show) -> Arc<Port> {
     let config = PortConfig {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         public_addrs: Vec::new(),
         public_port: None,
         payload_bytes_max: 1_200,
     };
-    Port::bind(config).unwrap()
+    Port::bind(config, Arc::clone(&show.hub)).unwrap()
 }
 
 /// A viewer that has its answer, over a wire.
-async fn join(port: &Arc<Port>, show: &Show) -> (Viewer, Wire, Session) {
-    let viewer = Viewer::offer().await;
+async fn join(port: &Arc<Port>, show: &Show, traits: Traits) -> (Viewer, Wire, Session) {
+    let (viewer, wire, session, _) = join_and_hold(port, show, traits).await;
+    (viewer, wire, session)
+}
+
+async fn join_and_hold(
+    port: &Arc<Port>,
+    show: &Show,
+    traits: Traits,
+) -> (Viewer, Wire, Session, Control) {
+    let viewer = Viewer::offer(traits).await;
     let broadcast = show.publisher.broadcast();
     let accepted = whep::accept(port, broadcast, &viewer.offer, Instant::now()).unwrap();
     let (wire, answer) = Wire::to(&accepted.answer, Arc::clone(&viewer.is_connected)).await;
     viewer.accept(answer).await;
-    (viewer, wire, accepted.session)
+    (viewer, wire, accepted.session, accepted.control)
 }
 
 /// The type of NAL unit that an RTP payload begins or goes on with.
@@ -327,8 +363,8 @@ async fn while_served<T>(
 async fn a_viewer_sees_the_newest_keyframe_first_and_gets_lost_packets_again() {
     let mut show = Show::start(0);
     (0..2 * GOP + 5).for_each(|_| show.picture());
-    let port = port();
-    let (mut viewer, mut wire, session) = join(&port, &show).await;
+    let port = port(&show);
+    let (mut viewer, mut wire, session) = join(&port, &show, Traits::default()).await;
     let watch = async {
         let track = viewer.tracks.recv().await.unwrap();
         let (mut kinds, mut got) = (Vec::new(), BTreeSet::new());
@@ -369,8 +405,8 @@ async fn a_viewer_sees_the_newest_keyframe_first_and_gets_lost_packets_again() {
 async fn a_picture_loss_and_nothing_else_asks_the_encoder_for_a_keyframe() {
     // Pictures out of order are not passed through: the viewer watches the made track.
     let show = Show::start(2);
-    let port = port();
-    let (mut viewer, mut wire, session) = join(&port, &show).await;
+    let port = port(&show);
+    let (mut viewer, mut wire, session) = join(&port, &show, Traits::default()).await;
     let made = show.publisher.broadcast().made(TrackId::Clean);
     let info = made.set_info(picture_info(0));
     let watch = async {
@@ -407,6 +443,166 @@ async fn a_picture_loss_and_nothing_else_asks_the_encoder_for_a_keyframe() {
     assert!(!asked_at.is_empty(), "thirty losses were told");
     assert!(asked_at.iter().all(|n| *n >= 30), "{asked_at:?}");
     assert!(asked_at.len() <= 3, "at most one in 500 ms: {asked_at:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_with_the_older_protection_only_sees_the_show() {
+    let mut show = Show::start(0);
+    (0..5).for_each(|_| show.picture());
+    let port = port(&show);
+    let traits = Traits {
+        is_old: true,
+        ..Traits::default()
+    };
+    let (mut viewer, mut wire, session) = join(&port, &show, traits).await;
+    let watch = async {
+        let track = viewer.tracks.recv().await.unwrap();
+        let mut count = 0;
+        while count < 50 {
+            let event = track.poll().await.unwrap();
+            count += usize::from(matches!(event, TrackRemoteEvent::OnRtpPacket(_)));
+        }
+    };
+    while_served(&port, (session, &mut wire), show, watch).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_hears_the_clock_and_the_cues_that_are_open_and_those_to_come() {
+    let mut show = Show::start(0);
+    (0..5).for_each(|_| show.picture());
+    let broadcast = Arc::clone(show.publisher.broadcast());
+    let cue = |id: &str| NewCue {
+        id: id.into(),
+        class: "card".into(),
+        duration: None,
+        kind: CueKind::Listed,
+        payload: Bytes::from_static(b"{}"),
+    };
+    let place = async |id: &str| {
+        let at = At::Time(MediaTime::from_micros(100_000));
+        broadcast.cue(Instant::now(), at, cue(id)).await.unwrap();
+    };
+    place("before").await;
+    let port = port(&show);
+    let traits = Traits {
+        has_channel: true,
+        ..Traits::default()
+    };
+    let (viewer, mut wire, session) = join(&port, &show, traits).await;
+    let listen = async {
+        let channel = viewer.channel.as_ref().unwrap();
+        let mut heard = Vec::new();
+        while heard.len() < 3 {
+            let Some(DataChannelEvent::OnMessage(message)) = channel.poll().await else {
+                continue;
+            };
+            let json: serde_json::Value = serde_json::from_slice(&message.data).unwrap();
+            heard.push(format!("{} {}", json["type"], json["id"]));
+            if heard.len() == 2 {
+                place("after").await;
+            }
+        }
+        heard
+    };
+    let heard = while_served(&port, (session, &mut wire), show, listen).await;
+    let expected = ["\"clock\" null", "\"cue\" \"before\"", "\"cue\" \"after\""];
+    assert_eq!(heard, expected);
+}
+
+/// The viewer's network changes: it asks for a restart, checks a new path and nominates it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_that_restarts_ice_gets_its_media_on_the_new_path() {
+    let mut show = Show::start(0);
+    (0..5).for_each(|_| show.picture());
+    let port = port(&show);
+    let joined = join_and_hold(&port, &show, Traits::default()).await;
+    let (mut viewer, mut wire, session, control) = joined;
+    let server = wire.server;
+    let restart = async {
+        let track = viewer.tracks.recv().await.unwrap();
+        track.poll().await.unwrap();
+        let tag = control.tag();
+        let asked = Fragment {
+            ufrag: "again".into(),
+            password: Some("another password of the viewer".into()),
+        };
+        let patched = control.patch(Instant::now(), &asked);
+        let Ok(Patched::Restarted(answer)) = patched else {
+            panic!("{patched:?}");
+        };
+        assert_ne!(control.tag(), tag);
+        let value = |name| {
+            answer
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap()
+        };
+        let (ufrag, password) = (value("a=ice-ufrag:"), value("a=ice-pwd:"));
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let check = stun::tests::check(&format!("{ufrag}:again"), password, true);
+        socket.send_to(&check, server).await.unwrap();
+        let mut buffer = vec![0; 2_048];
+        loop {
+            let length = socket.recv(&mut buffer).await.unwrap();
+            let datagram = &buffer[..length];
+            if datagram[0] >> 6 == 2 {
+                break;
+            }
+            let message = stun::read(datagram).unwrap();
+            if message.kind == stun::Kind::Request {
+                assert!(message.is_authentic("another password of the viewer"));
+                // The old path has been in use until now.
+                track.poll().await.unwrap();
+                let (id, password) = (message.transaction, "another password of the viewer");
+                let proof = stun::success(id, server, password);
+                socket.send_to(&proof, server).await.unwrap();
+            }
+        }
+    };
+    while_served(&port, (session, &mut wire), show, restart).await;
+}
+
+#[tokio::test]
+async fn a_fragment_is_of_the_session_in_force_or_begins_another() {
+    let show = Show::start(0);
+    let port = port(&show);
+    let (viewer, _wire, session, control) = join_and_hold(&port, &show, Traits::default()).await;
+    let now = Instant::now();
+    let later = now + Duration::from_secs(1);
+    let fragment = |ufrag: &str, password: Option<&str>| Fragment {
+        ufrag: ufrag.into(),
+        password: password.map(str::to_owned),
+    };
+    let ours = {
+        let mut lines = viewer.offer.lines();
+        let line = lines.find_map(|line| line.strip_prefix("a=ice-ufrag:"));
+        line.unwrap().to_owned()
+    };
+    let tag = control.tag();
+    assert_eq!(
+        control.patch(now, &fragment(&ours, None)),
+        Ok(Patched::Candidates)
+    );
+    let new = control.patch(now, &fragment("new1", None));
+    assert_eq!(new, Err(PatchError::NoPassword));
+    assert_eq!(control.tag(), tag);
+    let password = Some("0123456789012345678901");
+    assert!(matches!(
+        control.patch(now, &fragment("new1", password)),
+        Ok(Patched::Restarted(_))
+    ));
+    assert_ne!(control.tag(), tag);
+    let storm = control.patch(now, &fragment("new2", password));
+    assert_eq!(storm, Err(PatchError::TooFast));
+    assert_eq!(
+        control.patch(later, &fragment("new1", None)),
+        Ok(Patched::Candidates)
+    );
+    let late = control.patch(later, &fragment(&ours, password));
+    assert_eq!(late, Err(PatchError::Past), "a fragment that was overtaken");
+    drop(session);
+    let gone = control.patch(later, &fragment("new2", password));
+    assert_eq!(gone, Err(PatchError::Gone));
 }
 
 fn write_made(made: &TrackWriter, info: &Arc<TrackInfo>, written: &mut i64) {

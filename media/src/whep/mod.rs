@@ -6,6 +6,7 @@
 //!
 //! Not here: routes, who may watch, how many; bandwidth estimation and rungs.
 
+mod control;
 mod pace;
 mod picture;
 mod playout;
@@ -19,14 +20,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use self::control::{Control, PatchError, Patched};
 use self::playout::{Playout, Wants};
 use self::session::Parts;
 pub use self::session::Session;
 use crate::broadcast::Broadcast;
-use crate::webrtc::Port;
 use crate::webrtc::message::{RtpLine, RtpLines};
-use crate::webrtc::peer::{Peer, PeerSpec, Protection};
+use crate::webrtc::peer::{Peer, PeerSpec};
 use crate::webrtc::sdp::{Offer, OfferError};
+use crate::webrtc::{Answer, Credentials, Names, Port};
 
 /// Why an offer was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +39,6 @@ pub enum WhepError {
     /// 503: what the viewer needs cannot be made now.
     #[error("picture or sound cannot be converted for this viewer now")]
     Unavailable,
-    /// The engine refused an offer that had passed our judgement.
-    #[error("the offer cannot be answered")]
-    Engine(#[source] rtc::shared::error::Error),
 }
 
 /// An accepted viewer.
@@ -49,11 +48,13 @@ pub struct Accepted {
     pub id: String,
     /// The SDP answer.
     pub answer: String,
+    /// What the server keeps to reach the session.
+    pub control: Control,
     /// Run it, or the viewer gets nothing.
     pub session: Session,
 }
 
-/// Judges an offer and builds its session. Costs milliseconds of CPU: not for a media task.
+/// Judges an offer and builds its session.
 ///
 /// # Errors
 /// [`WhepError`] says which status it is.
@@ -72,64 +73,96 @@ pub fn accept(
     if made.any(|track| broadcast.unavailable(track).is_some()) {
         return Err(WhepError::Unavailable);
     }
-    let mut random = [0_u8; 64];
-    getrandom::fill(&mut random).expect("the operating system gives random bytes");
-    let (id, ufrag, password) = names(&random);
-    let number = |at: usize| {
-        random
-            .iter()
-            .skip(at)
-            .take(4)
-            .fold(0_u32, |sum, b| sum << 8 | u32::from(*b))
+    let mut random = Random::new();
+    let local = Credentials {
+        ufrag: random.text(UFRAG_DIGITS),
+        password: random.text(PASSWORD_DIGITS),
+    };
+    let mut line = |rate| RtpLine {
+        rate,
+        offset: random.number(),
     };
     let lines = RtpLines {
-        video: offer.video.is_some().then(|| RtpLine {
-            rate: 90_000,
-            offset: number(40),
-        }),
-        audio: offer.audio.is_some().then(|| RtpLine {
-            rate: 48_000,
-            offset: number(44),
-        }),
+        video: offer.video.is_some().then(|| line(90_000)),
+        audio: offer.audio.is_some().then(|| line(48_000)),
     };
+    let video_ssrc = random.number() | 1;
     let spec = PeerSpec {
-        offer,
-        ufrag,
-        password,
-        video_ssrc: number(48) | 1,
-        audio_ssrc: (number(52) | 1) ^ 2,
+        names: Names::new(local.clone(), offer.ice.clone()),
+        video_ssrc,
+        // Odd and even: they are never the same.
+        audio_ssrc: random.number() & !1,
         lines,
+        offer,
     };
-    let inbox = port.enter(&spec.ufrag);
-    let (peer, answer) =
-        Peer::build(port, &spec, Protection::Gcm, now.into_std()).map_err(WhepError::Engine)?;
+    let answer = Answer {
+        offer: &spec.offer,
+        session: u64::from(random.number()),
+        ice: &local,
+        fingerprint: &port.identity().fingerprint,
+        candidates: port.candidates(),
+        video_ssrc: spec.video_ssrc,
+        audio_ssrc: spec.audio_ssrc,
+    };
+    let answer = answer.text();
+    let inbox = port.enter(&local.ufrag);
+    let mid = spec.offer.sections.first().map_or("", |s| s.mid.as_str());
+    let control = Control::new(Arc::clone(port), inbox.address(), &spec.offer.ice, mid);
     let parts = Parts {
         port: Arc::clone(port),
         broadcast: Arc::clone(broadcast),
         playout: Playout::new(broadcast, wants),
-        spec,
-        peer,
+        peer: Peer::new(&spec, port.identity(), now.into_std()),
+        lines: spec.lines,
         inbox,
     };
-    let session = Session::new(parts, now);
     Ok(Accepted {
-        id,
+        id: random.id(),
         answer,
-        session,
+        control,
+        session: Session::new(parts, now),
     })
 }
 
-/// Session id (128 bits), ICE name and password from random bytes.
-fn names(random: &[u8; 64]) -> (String, String, String) {
-    const DIGITS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/";
-    let (id, rest) = random.split_at(16);
-    let text = |bytes: &[u8], digits: usize| -> String {
-        bytes
-            .iter()
-            .map(|b| char::from(DIGITS[usize::from(*b) % digits]))
-            .collect()
-    };
-    let id = id.iter().map(|b| format!("{b:02x}")).collect();
-    let (ufrag, rest) = rest.split_at(16);
-    (id, text(ufrag, 64), text(rest.split_at(28).0, 64))
+/// Digits of an ICE name and password: 96 and 192 bits.
+const UFRAG_DIGITS: usize = 16;
+const PASSWORD_DIGITS: usize = 32;
+
+/// Random bytes, each used once: what is in every packet says nothing of what is secret.
+struct Random([u8; 128], usize);
+
+impl Random {
+    fn new() -> Self {
+        let mut bytes = [0; 128];
+        getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+        Self(bytes, 0)
+    }
+
+    fn bytes(&mut self, count: usize) -> impl Iterator<Item = u8> {
+        let at = self.1;
+        self.1 += count;
+        let taken = self
+            .0
+            .get(at..self.1)
+            .expect("what is drawn in all is less");
+        taken.iter().copied()
+    }
+
+    /// Letters, digits, plus and slash, six bits each.
+    fn text(&mut self, digits: usize) -> String {
+        const DIGITS: &[u8; 64] =
+            b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/";
+        let digit = |byte: u8| char::from(DIGITS[usize::from(byte & 63)]);
+        self.bytes(digits).map(digit).collect()
+    }
+
+    fn number(&mut self) -> u32 {
+        self.bytes(4)
+            .fold(0, |sum, byte| sum << 8 | u32::from(byte))
+    }
+
+    /// The session id: 128 bits in hex.
+    fn id(&mut self) -> String {
+        self.bytes(16).map(|byte| format!("{byte:02x}")).collect()
+    }
 }

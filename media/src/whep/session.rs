@@ -4,63 +4,65 @@
 //! - One SSRC, one sequence, one clock per kind for the whole session.
 //! - Cues leave in order; listed ones are never dropped, passing ones at a bound.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::info;
 
 use super::playout::Playout;
 use crate::broadcast::{Broadcast, Broadcasts};
 use crate::cue::{CueCursor, CueKind, CueNews};
 use crate::stats::Stats;
-use crate::webrtc::message;
-use crate::webrtc::peer::{Peer, PeerSpec, Protection, offers_gcm};
-use crate::webrtc::{Burst, Datagram, Inbox, Port};
+use crate::webrtc::message::{self, RtpLines};
+use crate::webrtc::peer::{Peer, Taken};
+use crate::webrtc::{Burst, Inbox, Letter, Port};
 
 /// Removed when not connected by then.
 const CONNECT: Duration = Duration::from_secs(15);
 /// Lost when nothing authenticated came for this long.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Nothing is looked after less often.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// Data channel bytes in flight: passing cues are dropped, then the channel is closed.
 const PASSING_BYTES_MAX: usize = 64 << 10;
 const LISTED_BYTES_MAX: usize = 256 << 10;
 /// Datagrams taken before anything else gets a turn.
-const DATAGRAMS_AT_ONCE: usize = 64;
+const LETTERS_AT_ONCE: usize = 64;
 
 /// One viewer, from its answer to its end.
 #[derive(Debug)]
 pub struct Session {
     port: Arc<Port>,
     broadcast: Arc<Broadcast>,
-    spec: PeerSpec,
+    lines: RtpLines,
     /// Boxed: it is large, and sessions are moved when they are spawned.
     peer: Box<Peer>,
     inbox: Inbox,
     burst: Burst,
     playout: Playout,
     cues: CueCursor,
-    /// True once the protection was settled by the first DTLS message.
-    greeted: bool,
-    heard: Instant,
+    /// Not connected by then: removed.
+    connect_until: Instant,
+    /// True once a connection stood.
+    was_connected: bool,
+    /// When the clock is told again.
     clock_at: Instant,
+    /// The discontinuity of T of the newest frame sent.
+    discontinuities: u32,
 }
 
 /// What a session is made of.
 pub(super) struct Parts {
     pub(super) port: Arc<Port>,
     pub(super) broadcast: Arc<Broadcast>,
-    pub(super) spec: PeerSpec,
+    pub(super) lines: RtpLines,
     pub(super) peer: Peer,
     pub(super) inbox: Inbox,
     pub(super) playout: Playout,
-}
-
-enum Turn {
-    Go,
-    End(&'static str),
 }
 
 impl Session {
@@ -68,7 +70,7 @@ impl Session {
         let Parts {
             port,
             broadcast,
-            spec,
+            lines,
             peer,
             inbox,
             playout,
@@ -77,136 +79,157 @@ impl Session {
             port,
             cues: broadcast.cues(),
             broadcast,
-            spec,
+            lines,
             peer: Box::new(peer),
             inbox,
             burst: Burst::default(),
             playout,
-            greeted: false,
-            heard: now,
+            connect_until: now + CONNECT,
+            was_connected: false,
             clock_at: now,
+            discontinuities: 0,
         }
     }
 
     /// Serves the viewer until it goes, the broadcast ends, or `cancel`.
     pub async fn run(mut self, cancel: CancellationToken, hub: Arc<Broadcasts>) {
-        let until = Instant::now() + CONNECT;
+        let broadcast = Arc::clone(&self.broadcast);
+        let over = async {
+            tokio::select! {
+                () = cancel.cancelled() => "shutdown",
+                _reason = broadcast.ended() => "ended",
+            }
+        };
+        // Both are made once: a session wakes up a hundred times a second.
+        let (mut over, mut alarm) = (pin!(over), pin!(sleep_until(self.connect_until)));
         let reason = loop {
             let now = Instant::now();
-            self.work(now).await;
-            if self.peer.is_over {
-                break "gone";
-            }
-            if !self.peer.is_connected && now >= until {
-                break "not_connected";
-            }
-            if now.saturating_duration_since(self.heard) > SILENCE {
-                break "silent";
-            }
-            if self.peer.is_connected
-                && let Some(reason) = self.playout.check(now)
-            {
+            if let Some(reason) = self.work(now).await {
                 break reason;
             }
-            let wake = self.wake_at(now, until);
-            match self.wait(wake, &cancel).await {
-                Turn::Go => {}
-                Turn::End(reason) => break reason,
+            let wake = self.wake_at(now);
+            if alarm.is_elapsed() || wake < alarm.deadline() {
+                alarm.as_mut().reset(wake);
+            }
+            let is_live = self.peer.is_connected();
+            tokio::select! {
+                biased;
+                reason = over.as_mut() => break reason,
+                letter = self.inbox.next() => match letter {
+                    Some(letter) => self.take_all(letter),
+                    None => break "closed",
+                },
+                () = alarm.as_mut() => {}
+                () = self.playout.ready(), if is_live => {}
+                news = self.cues.next(), if is_live && self.peer.has_channel() => {
+                    if let Ok(news) = news {
+                        self.send_cue(Instant::now(), &news);
+                    }
+                }
             }
         };
         self.finish(reason, hub.stats()).await;
     }
 
-    /// Everything that can be done now.
-    async fn work(&mut self, now: Instant) {
-        if self.peer.deadline().is_some_and(|at| at <= now.into_std()) {
-            self.peer.tick(now.into_std());
+    /// Everything that can be done now; why the session ends, if it does.
+    async fn work(&mut self, now: Instant) -> Option<&'static str> {
+        let at = now.into_std();
+        if self.peer.deadline().is_some_and(|due| due <= at) {
+            self.peer.tick(at);
         }
-        self.drain(now).await;
-        if self.peer.is_connected {
-            if self.peer.wants_keyframe() {
+        if self.peer.is_connected() {
+            self.connected();
+            if self.peer.answer_reports(at, &self.port, &mut self.burst) {
                 self.playout.request_keyframe();
             }
-            while let Some(frame) = self.playout.next(now) {
-                self.peer.write(now.into_std(), &frame);
-                self.drain(now).await;
-            }
+            self.send_frames(now).await;
+            let broadcast = &self.broadcast;
+            self.peer.report(at, || {
+                let t = broadcast.now_t(now);
+                (t, broadcast.wall(t))
+            });
             self.send_clock(now);
             self.send_cues(now);
-            self.drain(now).await;
+        }
+        self.peer.flush(&self.port, &mut self.burst);
+        self.burst.settle(&self.port).await;
+        self.verdict(now)
+    }
+
+    fn verdict(&mut self, now: Instant) -> Option<&'static str> {
+        let silent = now
+            .into_std()
+            .saturating_duration_since(self.peer.ice.heard);
+        if self.peer.is_over {
+            Some("gone")
+        } else if !self.was_connected {
+            (now >= self.connect_until).then_some("not_connected")
+        } else if silent > SILENCE {
+            Some("silent")
+        } else {
+            self.playout.check(now)
         }
     }
 
-    async fn drain(&mut self, now: Instant) {
-        self.peer
-            .drain(now.into_std(), &self.port, &mut self.burst)
-            .await;
+    /// The connection stands: its address is the session's own.
+    fn connected(&mut self) {
+        if !std::mem::replace(&mut self.was_connected, true)
+            && let Some(route) = self.peer.ice.route()
+        {
+            self.inbox.prove(route);
+        }
     }
 
-    async fn wait(&mut self, wake: Instant, cancel: &CancellationToken) -> Turn {
-        let is_live = self.peer.is_connected;
-        let mut read_cues = false;
-        let turn = tokio::select! {
-            biased;
-            () = cancel.cancelled() => Turn::End("shutdown"),
-            _reason = self.broadcast.ended() => Turn::End("ended"),
-            datagram = self.inbox.next() => match datagram {
-                Some(datagram) => {
-                    self.take(datagram);
-                    Turn::Go
-                }
-                None => Turn::End("closed"),
-            },
-            () = sleep_until(wake) => Turn::Go,
-            () = self.playout.ready(), if is_live => Turn::Go,
-            news = self.cues.next(), if is_live && self.peer.channel_opened => {
-                read_cues = true;
-                if let Ok(news) = news {
-                    self.send_cue(Instant::now(), &news);
-                }
-                Turn::Go
+    async fn send_frames(&mut self, now: Instant) {
+        while let Some(frame) = self.playout.next(now) {
+            if frame.discontinuities > self.discontinuities {
+                self.discontinuities = frame.discontinuities;
+                self.clock_at = now;
+            }
+            let broadcast = &self.broadcast;
+            let out = (&*self.port, &mut self.burst);
+            self.peer
+                .write(now.into_std(), out, &frame, |t| broadcast.wall(t));
+            self.burst.settle(&self.port).await;
+        }
+    }
+
+    /// Takes this letter and those that wait behind it, but not so many that nothing else gets a
+    /// turn.
+    fn take_all(&mut self, letter: Letter) {
+        let now = Instant::now();
+        self.take(now, letter);
+        for _ in 0..LETTERS_AT_ONCE {
+            let Some(letter) = self.inbox.try_next() else {
+                break;
+            };
+            self.take(now, letter);
+        }
+    }
+
+    fn take(&mut self, now: Instant, letter: Letter) {
+        let datagram = match letter {
+            Letter::Datagram(datagram) => datagram,
+            Letter::Restart(names) => {
+                self.inbox.rename(&names);
+                return self.peer.ice.restart(*names);
             }
         };
-        if !read_cues {
-            for _ in 0..DATAGRAMS_AT_ONCE {
-                let Some(datagram) = self.inbox.try_next() else {
-                    break;
-                };
-                self.take(datagram);
+        let from = datagram.from;
+        match self.peer.receive(now.into_std(), datagram) {
+            Taken::Check => {
+                // Another's address stays another's: its datagrams are not for this session.
+                self.inbox.admit(from);
             }
-        }
-        turn
-    }
-
-    fn take(&mut self, datagram: Datagram) {
-        let now = Instant::now();
-        self.heard = now;
-        if !self.greeted
-            && let Some(offers_gcm) = offers_gcm(&datagram.bytes)
-        {
-            self.greeted = true;
-            debug!(is_gcm = offers_gcm, "client hello");
-            if !offers_gcm {
-                self.fall_back(now);
-            }
-        }
-        self.peer.receive(now.into_std(), datagram);
-    }
-
-    /// The client has no GCM: the same connection again, with the older protection. What ICE has
-    /// learnt so far is learnt again from the next check.
-    fn fall_back(&mut self, now: Instant) {
-        let built = Peer::build(&self.port, &self.spec, Protection::Sha1, now.into_std());
-        match built {
-            Ok((peer, _same_answer)) => *self.peer = peer,
-            Err(err) => debug!(error = %err, "cannot fall back to the older protection"),
+            Taken::Forged => self.port.reject(from, "stun_integrity"),
+            Taken::Other => {}
         }
     }
 
-    fn wake_at(&self, now: Instant, until: Instant) -> Instant {
-        let mut wake = now + Duration::from_secs(1);
-        if !self.peer.is_connected {
-            wake = wake.min(until);
+    fn wake_at(&self, now: Instant) -> Instant {
+        let mut wake = now + CHECK_EVERY;
+        if !self.was_connected {
+            wake = wake.min(self.connect_until);
         }
         if let Some(at) = self.peer.deadline() {
             wake = wake.min(Instant::from_std(at));
@@ -215,18 +238,18 @@ impl Session {
     }
 
     fn send_clock(&mut self, now: Instant) {
-        if !self.peer.channel_opened || now < self.clock_at {
+        if !self.peer.has_channel() || now < self.clock_at {
             return;
         }
         let t = self.broadcast.now_t(now);
-        let text = message::clock(&self.spec.lines, t, self.broadcast.wall(t));
+        let text = message::clock(&self.lines, t, self.broadcast.wall(t));
         if self.peer.send_text(now.into_std(), text) {
             self.clock_at = now + CLOCK_EVERY;
         }
     }
 
     fn send_cues(&mut self, now: Instant) {
-        if !self.peer.channel_opened {
+        if !self.peer.has_channel() {
             return;
         }
         while let Some(news) = self.cues.try_next() {
@@ -241,28 +264,41 @@ impl Session {
             return;
         }
         if unsent > LISTED_BYTES_MAX {
-            self.peer.close_channel();
+            self.peer.close_channel(now.into_std());
             return;
         }
-        let text = message::cue(&self.spec.lines, news);
+        let text = message::cue(&self.lines, news);
         self.peer.send_text(now.into_std(), text);
     }
 
     async fn finish(mut self, reason: &'static str, stats: &Stats) {
-        let now = Instant::now();
-        let word = if reason == "gone" { None } else { Some(reason) };
-        if let Some(word) = word.filter(|_| self.peer.is_connected) {
-            self.peer.send_text(now.into_std(), message::bye(word));
-            self.drain(now).await;
+        let at = Instant::now().into_std();
+        if reason != "gone" && self.peer.is_connected() {
+            self.peer.send_text(at, message::bye(reason));
         }
-        self.peer.close();
-        self.drain(now).await;
-        let (calls, datagrams, bytes) = self.burst.sent;
-        stats.add("egress_bytes_total", "whep", bytes);
-        stats.add("egress_packets_total", "whep", datagrams);
-        stats.add("udp_sends_total", "whep", calls);
-        stats.add("frames_skipped_total", "whep", self.playout.skipped());
-        stats.add("rtp_nack_received_total", "whep", self.peer.nacks());
+        self.peer.close(at);
+        self.peer.flush(&self.port, &mut self.burst);
+        self.burst.settle(&self.port).await;
+        let Burst {
+            calls,
+            datagrams,
+            bytes,
+            blocked,
+            ..
+        } = self.burst;
+        let counts = self.peer.counts();
+        let whep = [
+            ("egress_bytes_total", bytes),
+            ("egress_packets_total", datagrams),
+            ("udp_sends_total", calls),
+            ("udp_send_blocked_total", blocked),
+            ("frames_skipped_total", self.playout.skipped()),
+            ("rtp_nack_received_total", counts.nacks),
+            ("rtp_retransmitted_total", counts.repeated),
+        ];
+        for (name, count) in whep {
+            stats.add(name, "whep", count);
+        }
         info!(
             reason,
             egress.bytes = bytes,

@@ -396,7 +396,8 @@ async fn a_viewer_without_a_keyframe_for_15_s_of_pictures_is_sent_away() {
         show.picture(15);
         show.clean.write(n * STEP_US, false);
         assert_eq!(all(&mut viewer), []);
-        told = told.or(viewer.check(Instant::now()).map(|reason| (n, reason)));
+        let reason = viewer.check(Instant::now());
+        told = told.or_else(|| reason.map(|reason| (n, reason)));
         advance(STEP).await;
     }
     let (n, reason) = told.unwrap();

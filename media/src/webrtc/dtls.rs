@@ -1,0 +1,280 @@
+//! The server end of DTLS (RFC 6347) for one viewer: the handshake, its keys, its data.
+//!
+//! Invariants
+//! - Only the certificate whose fingerprint is in the offer is taken.
+//! - The protection of media is `AEAD_AES_128_GCM` whenever the client's hello lists it. A client
+//!   that lists more decides itself, so the list it meets is made after its hello.
+
+use std::fmt::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use rtc::crypto::providers::RingProvider;
+use rtc::crypto::{HashAlgorithm, RTCCrypto, RTCCryptoProvider};
+use rtc::dtls::config::{
+    ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig,
+    VerifyPeerCertificateFn,
+};
+use rtc::dtls::crypto::Certificate;
+use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc::shared::TransportProtocol;
+use rtc::shared::error::Error;
+
+use super::srtp::{Profile, Srtp};
+
+/// The engine tells connections apart by address; there is one, whatever path it takes.
+const VIEWER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1);
+
+/// Who we are towards all viewers: a certificate for the life of the process.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    crypto: Arc<dyn RTCCryptoProvider>,
+    certificate: Certificate,
+    /// As SDP writes it, without the name of the hash.
+    pub(crate) fingerprint: String,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// A new one: ECDSA on P-256.
+    pub(crate) fn new() -> Result<Self, Error> {
+        let crypto: Arc<dyn RTCCryptoProvider> = Arc::new(RingProvider::new());
+        let names = vec!["lamplight".to_owned()];
+        let certificate = Certificate::generate_self_signed(names, crypto.crypto())?;
+        let der = certificate
+            .certificate
+            .first()
+            .ok_or(Error::ErrNonCertificate)?;
+        let fingerprint = fingerprint(crypto.crypto(), der)?;
+        Ok(Self {
+            crypto,
+            certificate,
+            fingerprint,
+        })
+    }
+}
+
+/// SHA-256 as pairs of upper-case digits (RFC 8122 5).
+fn fingerprint(crypto: &dyn RTCCrypto, der: &[u8]) -> Result<String, Error> {
+    let hash = crypto.hash(HashAlgorithm::Sha256, der);
+    let hash = hash.map_err(|err| Error::Crypto(err.to_string()))?;
+    let mut out = String::with_capacity(96);
+    for (n, byte) in hash.iter().enumerate() {
+        let colon = if n == 0 { "" } else { ":" };
+        write!(out, "{colon}{byte:02X}").map_err(|err| Error::Other(err.to_string()))?;
+    }
+    Ok(out)
+}
+
+/// What came of a datagram.
+pub(crate) enum News {
+    /// The handshake is done: media can be protected.
+    Keys(Box<Srtp>),
+    /// Data for the layer above.
+    Data(BytesMut),
+    /// The viewer closed the connection.
+    Closed,
+}
+
+/// One viewer's connection.
+pub(crate) struct Dtls {
+    identity: Arc<Identity>,
+    /// Of the certificates the viewer may show.
+    fingerprints: Arc<[String]>,
+    endpoint: Option<Endpoint>,
+    is_closed: bool,
+}
+
+impl fmt::Debug for Dtls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dtls")
+            .field("is_closed", &self.is_closed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dtls {
+    /// A connection that waits for the hello of one who holds such a certificate.
+    pub(crate) fn new(identity: Arc<Identity>, fingerprints: &[String]) -> Self {
+        Self {
+            identity,
+            fingerprints: fingerprints.into(),
+            endpoint: None,
+            is_closed: false,
+        }
+    }
+
+    /// Takes a datagram. A damaged or forged one is no fault of the connection.
+    pub(crate) fn receive(&mut self, now: Instant, datagram: BytesMut) -> Result<Vec<News>, Error> {
+        if self.is_closed {
+            return Ok(Vec::new());
+        }
+        let mut endpoint = match self.endpoint.take() {
+            Some(endpoint) => endpoint,
+            None => match self.open(&datagram)? {
+                Some(endpoint) => endpoint,
+                None => return Ok(Vec::new()),
+            },
+        };
+        let read = endpoint.read(now, VIEWER, None, datagram);
+        let endpoint = self.endpoint.insert(endpoint);
+        let mut news = Vec::new();
+        for event in read? {
+            match event {
+                EndpointEvent::HandshakeComplete => {
+                    let state = endpoint.get_connection_state(VIEWER);
+                    let state = state.ok_or(Error::ErrDtlsTransportNotStarted)?;
+                    news.push(News::Keys(Box::new(Srtp::new(state)?)));
+                }
+                EndpointEvent::ApplicationData(data) => news.push(News::Data(data)),
+                EndpointEvent::PeerClosed => {
+                    self.is_closed = true;
+                    news.push(News::Closed);
+                }
+                _ => {}
+            }
+        }
+        Ok(news)
+    }
+
+    /// Queues data of the layer above.
+    pub(crate) fn send(&mut self, now: Instant, data: &[u8]) -> Result<(), Error> {
+        match &mut self.endpoint {
+            Some(endpoint) => endpoint.write(now, VIEWER, data),
+            None => Err(Error::ErrDtlsTransportNotStarted),
+        }
+    }
+
+    /// The next datagram to send.
+    pub(crate) fn next(&mut self) -> Option<BytesMut> {
+        let endpoint = self.endpoint.as_mut()?;
+        endpoint.poll_transmit().map(|transmit| transmit.message)
+    }
+
+    /// When [`Self::tick`] must be called.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.endpoint.as_ref()?.poll_timeout(&VIEWER)
+    }
+
+    /// Sends again what may be lost.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if let Some(endpoint) = &mut self.endpoint {
+            // It fails when the handshake was repeated too often; the session's own bound is
+            // shorter.
+            drop(endpoint.handle_timeout(VIEWER, now));
+        }
+    }
+
+    /// Says goodbye.
+    pub(crate) fn close(&mut self, now: Instant) {
+        if let Some(endpoint) = &mut self.endpoint {
+            drop(endpoint.close(now));
+        }
+        self.is_closed = true;
+    }
+
+    /// The end of a connection that begins with this hello; `None` when it is none.
+    fn open(&self, datagram: &[u8]) -> Result<Option<Endpoint>, Error> {
+        let Some(profiles) = offered_profiles(datagram) else {
+            return Ok(None);
+        };
+        let config = self.config(Profile::of(profiles))?;
+        let protocol = TransportProtocol::UDP;
+        Ok(Some(Endpoint::new(
+            VIEWER,
+            protocol,
+            Some(Arc::new(config)),
+        )))
+    }
+
+    fn config(&self, profile: Profile) -> Result<HandshakeConfig, Error> {
+        let (crypto, wanted) = (
+            Arc::clone(&self.identity.crypto),
+            Arc::clone(&self.fingerprints),
+        );
+        let verify: VerifyPeerCertificateFn = Arc::new(move |shown: &[Vec<u8>], _: &[_]| {
+            let shown = shown.first().ok_or(Error::ErrNonCertificate)?;
+            let shown = fingerprint(crypto.crypto(), shown)?;
+            if wanted.iter().any(|one| one.eq_ignore_ascii_case(&shown)) {
+                return Ok(());
+            }
+            Err(Error::ErrNoMatchingCertificateFingerprint)
+        });
+        let profile = match profile {
+            Profile::Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+            Profile::Sha1 => SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+        };
+        ConfigBuilder::default()
+            .with_crypto_provider(Arc::clone(&self.identity.crypto))
+            .with_certificates(vec![self.identity.certificate.clone()])
+            .with_srtp_protection_profiles(vec![profile])
+            .with_client_auth(ClientAuthType::RequireAnyClientCert)
+            // No authority signs these certificates: the fingerprint is what counts.
+            .with_insecure_skip_verify(true)
+            .with_verify_peer_certificate(Some(verify))
+            .with_extended_master_secret(ExtendedMasterSecretType::Require)
+            .build(false, None)
+    }
+}
+
+/// The list in the `use_srtp` extension of a `ClientHello` (RFC 5764 4.1.1), two bytes each;
+/// empty when it is not found in this datagram, `None` when the datagram is no hello.
+fn offered_profiles(datagram: &[u8]) -> Option<&[u8]> {
+    const HANDSHAKE: u8 = 22;
+    const CLIENT_HELLO: u8 = 1;
+    const USE_SRTP: [u8; 2] = [0, 14];
+    let is_hello = datagram.first() == Some(&HANDSHAKE) && datagram.get(13) == Some(&CLIENT_HELLO);
+    if !is_hello {
+        return None;
+    }
+    // use_srtp: type, length, list length, profiles of two bytes each, an MKI.
+    let tail = datagram.get(25..).unwrap_or_default();
+    let mut lists = (0..tail.len()).filter_map(|at| {
+        let head: [u8; 6] = tail.get(at..at + 6)?.try_into().ok()?;
+        let [kind @ .., a, b, c, d] = head;
+        let (length, list) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let is_one = kind == USE_SRTP && length == list.checked_add(3)? && list.is_multiple_of(2);
+        tail.get(at + 6..at + 6 + usize::from(list))
+            .filter(|_| is_one)
+    });
+    Some(lists.next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_protection_is_gcm_for_a_hello_that_lists_it() {
+        let hello = |profiles: &[u8]| {
+            let mut bytes = vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 99, 1];
+            bytes.extend([5; 40]);
+            let list = u8::try_from(profiles.len()).unwrap();
+            bytes.extend([0, 14, 0, list + 3, 0, list]);
+            bytes.extend(profiles);
+            bytes.push(0);
+            bytes
+        };
+        let cases = [
+            (&[0_u8, 1, 0, 7][..], Some(Profile::Gcm)),
+            (&[0, 7], Some(Profile::Gcm)),
+            (&[0, 1, 0, 2], Some(Profile::Sha1)),
+        ];
+        for (profiles, expected) in cases {
+            let offered = hello(profiles);
+            assert_eq!(offered_profiles(&offered).map(Profile::of), expected);
+        }
+        assert_eq!(offered_profiles(b"\x16 not a hello"), None);
+        assert_eq!(offered_profiles(b""), None);
+    }
+}

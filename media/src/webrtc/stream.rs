@@ -1,0 +1,274 @@
+//! One outgoing RTP stream: from frames to protected packets, and what is reported of it.
+//!
+//! Invariants
+//! - The sequence has no hole we made; RTP time is `T × rate + constant` (I29).
+//! - A packet that is sent again is the same to the bit (see [`super::srtp`]).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes};
+use rtc::rtcp::sender_report::SenderReport;
+use rtc::shared::error::Error;
+
+use super::burst::Run;
+use super::history::{Allowance, History, Marks, Sent};
+use super::message::RtpLine;
+use super::packetise::payloads;
+
+use super::sdp::Extensions;
+use super::srtp::Srtp;
+use crate::frame::{Frame, Kind};
+use crate::time::MediaTime;
+
+/// Packets kept for retransmission.
+const VIDEO_HISTORY: usize = 512;
+const AUDIO_HISTORY: usize = 128;
+/// A frame says when it was captured at least this often, and every keyframe does.
+const CAPTURED_EVERY: Duration = Duration::from_secs(1);
+const HEADER_BYTES: usize = 12;
+/// Profile of one-byte header extensions (RFC 8285).
+const ONE_BYTE: u16 = 0xbede;
+
+/// What a stream is called and how it is numbered.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamSpec {
+    pub(crate) ssrc: u32,
+    pub(crate) payload_type: u8,
+    pub(crate) line: RtpLine,
+    pub(crate) extensions: Extensions,
+    pub(crate) mid: String,
+}
+
+/// An outgoing stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    spec: StreamSpec,
+    is_video: bool,
+    /// Number of the next packet, with the rounds of its sequence number.
+    next: u64,
+    packets: u32,
+    octets: u32,
+    history: History,
+    captured: Option<Instant>,
+}
+
+/// A frame that goes out now.
+#[derive(Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) frame: &'a Frame,
+    pub(crate) payload_bytes_max: usize,
+    /// NTP time of a point on T.
+    pub(crate) captured: &'a dyn Fn(MediaTime) -> u64,
+}
+
+impl Stream {
+    pub(crate) fn new(spec: StreamSpec, kind: Kind) -> Self {
+        let is_video = kind == Kind::Video;
+        let history = if is_video {
+            VIDEO_HISTORY
+        } else {
+            AUDIO_HISTORY
+        };
+        Self {
+            // Below half a round, so that the far end knows the first round for what it is.
+            next: u64::from(spec.ssrc & 0x7fff),
+            spec,
+            is_video,
+            packets: 0,
+            octets: 0,
+            history: History::new(history),
+            captured: None,
+        }
+    }
+
+    pub(crate) const fn ssrc(&self) -> u32 {
+        self.spec.ssrc
+    }
+
+    /// Writes a frame; returns the bytes it took.
+    pub(crate) fn write(
+        &mut self,
+        now: Instant,
+        out: Outgoing<'_>,
+        srtp: &mut Srtp,
+        run: &mut Run<'_>,
+    ) -> Result<usize, Error> {
+        let payloads = payloads(out.frame, out.payload_bytes_max);
+        let sent = Sent {
+            first: self.next,
+            timestamp: self.spec.line.at(out.frame.pts),
+            payloads: Arc::clone(payloads),
+            marks: self.marks(now, out),
+        };
+        let mut bytes = 0;
+        for place in 0..sent.payloads.len() {
+            bytes += self.put(&sent, place, srtp, run)?;
+        }
+        let count = u32::try_from(sent.payloads.len()).unwrap_or(u32::MAX);
+        let octets: usize = sent.payloads.iter().map(Bytes::len).sum();
+        self.next += u64::from(count);
+        self.packets = self.packets.wrapping_add(count);
+        let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+        self.octets = self.octets.wrapping_add(octets);
+        self.history.push(sent);
+        Ok(bytes)
+    }
+
+    /// Writes a packet again, if it is remembered, due and allowed; returns the bytes it took,
+    /// `None` when the allowance is used up.
+    pub(crate) fn repeat(
+        &mut self,
+        now: Instant,
+        lost: Lost,
+        (allowance, srtp): (&mut Allowance, &mut Srtp),
+        run: &mut Run<'_>,
+    ) -> Option<usize> {
+        let Some((sent, place)) = self.history.find(lost.sequence) else {
+            return Some(0);
+        };
+        let sent = sent.clone();
+        let number = sent.first + place as u64;
+        if !self.history.may_repeat(now, number, lost.round_trip) {
+            return Some(0);
+        }
+        let size = self.size(&sent, place, srtp);
+        if !allowance.spend(size) {
+            return None;
+        }
+        Some(self.put(&sent, place, srtp, run).unwrap_or(0))
+    }
+
+    /// The sender report of a moment; none before the first packet.
+    pub(crate) fn report(&self, t: MediaTime, ntp_time: u64) -> Option<SenderReport> {
+        (self.packets > 0).then(|| SenderReport {
+            ssrc: self.spec.ssrc,
+            ntp_time,
+            rtp_time: self.spec.line.at(t),
+            packet_count: self.packets,
+            octet_count: self.octets,
+            ..SenderReport::default()
+        })
+    }
+
+    fn marks(&mut self, now: Instant, out: Outgoing<'_>) -> Marks {
+        let is_key = self.is_video && out.frame.is_key;
+        let is_due = self
+            .captured
+            .is_none_or(|at| now.saturating_duration_since(at) >= CAPTURED_EVERY);
+        let Extensions {
+            mid, capture_time, ..
+        } = self.spec.extensions;
+        let is_marked = (is_key || is_due) && (mid.is_some() || capture_time.is_some());
+        if is_marked {
+            self.captured = Some(now);
+        }
+        Marks {
+            captured: is_marked.then(|| (out.captured)(out.frame.pts)),
+            transport: None,
+        }
+    }
+
+    fn size(&self, sent: &Sent, place: usize, srtp: &Srtp) -> usize {
+        let payload = sent.payloads.get(place).map_or(0, Bytes::len);
+        HEADER_BYTES + self.extension(sent, place).length + payload + srtp.overhead()
+    }
+
+    fn put(
+        &self,
+        sent: &Sent,
+        place: usize,
+        srtp: &mut Srtp,
+        run: &mut Run<'_>,
+    ) -> Result<usize, Error> {
+        let Some(payload) = sent.payloads.get(place) else {
+            return Ok(0);
+        };
+        let extension = self.extension(sent, place);
+        let header_bytes = HEADER_BYTES + extension.length;
+        let size = header_bytes + payload.len() + srtp.overhead();
+        let number = sent.first + place as u64;
+        let buffer = run.datagram(size);
+        let start = buffer.len();
+        let is_last = place + 1 == sent.payloads.len();
+        let marker = u8::from(is_last && self.is_video) << 7;
+        buffer.put_u8(0x80 | u8::from(extension.length > 0) << 4);
+        buffer.put_u8(marker | self.spec.payload_type);
+        buffer.put_u16(u16::try_from(number & 0xffff).unwrap_or(0));
+        buffer.put_u32(sent.timestamp);
+        buffer.put_u32(self.spec.ssrc);
+        buffer.put_slice(extension.as_bytes());
+        buffer.put_slice(payload);
+        let protected = srtp.protect(buffer, start, header_bytes, number);
+        if protected.is_err() {
+            run.forget(start);
+        }
+        protected.map(|()| size)
+    }
+
+    /// The header extension of a packet; empty for most.
+    fn extension(&self, sent: &Sent, place: usize) -> Extension {
+        let (ids, marks) = (self.spec.extensions, sent.marks);
+        let mut out = Extension {
+            bytes: [0; 44],
+            length: 0,
+        };
+        if let Some(first) = marks.transport {
+            let number = first.wrapping_add(u16::try_from(place).unwrap_or(0));
+            out.put(ids.transport_sequence, &number.to_be_bytes());
+        }
+        if let Some(captured) = marks.captured.filter(|_| place == 0) {
+            out.put(ids.mid, self.spec.mid.as_bytes());
+            out.put(ids.capture_time, &captured.to_be_bytes());
+        }
+        out.finished()
+    }
+}
+
+/// Profile, length, and elements with headers of one byte.
+#[derive(Clone, Copy)]
+struct Extension {
+    bytes: [u8; 44],
+    length: usize,
+}
+
+impl Extension {
+    const HEAD_BYTES: usize = 4;
+
+    fn put(&mut self, id: Option<u8>, value: &[u8]) {
+        let length = u8::try_from(value.len()).ok();
+        let (Some(id), Some(length @ 1..=16)) = (id, length) else {
+            return;
+        };
+        self.length = self.length.max(Self::HEAD_BYTES);
+        let element = self.bytes.get_mut(self.length..=self.length + value.len());
+        if let Some((head, body)) = element.and_then(<[u8]>::split_first_mut) {
+            *head = id << 4 | (length - 1);
+            body.copy_from_slice(value);
+            self.length += 1 + value.len();
+        }
+    }
+
+    fn finished(mut self) -> Self {
+        if self.length > 0 {
+            self.length = self.length.next_multiple_of(4);
+            let words = u16::try_from(self.length / 4 - 1).unwrap_or(0);
+            let (head, _) = self.bytes.split_at_mut(Self::HEAD_BYTES);
+            let (profile, length) = head.split_at_mut(2);
+            profile.copy_from_slice(&ONE_BYTE.to_be_bytes());
+            length.copy_from_slice(&words.to_be_bytes());
+        }
+        self
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// A packet that did not arrive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    pub(crate) sequence: u16,
+    pub(crate) round_trip: Option<Duration>,
+}
