@@ -106,6 +106,7 @@ async fn packaged(bodies: [Bytes; 3]) -> (String, Bytes) {
         segment_target: Duration::from_secs(2),
         part_target: Duration::from_millis(500),
         window: Duration::from_secs(40),
+        gap_after: Duration::from_secs(2),
     };
     let stream = Stream::new("abcdefghijkl", config, Held::default());
     let broadcast = Arc::clone(feed.publisher.broadcast());

@@ -188,7 +188,7 @@ async fn tracks_settle_with_both_headers_or_after_a_second_and_a_half() {
 
     let (_hub, mut alone) = open();
     alone.write(Instant::now(), picture(0, true));
-    tokio::time::advance(super::publisher::SETTLE).await;
+    tokio::time::advance(publisher::SETTLE).await;
     alone.write(Instant::now(), picture(1_500, false));
     alone.broadcast().settled().await.unwrap();
 }
