@@ -3,6 +3,7 @@
 mod corpora;
 mod cue_alignment;
 mod enhanced_publisher;
+mod gap;
 mod late_joiner;
 mod long_gop;
 mod no_audio;

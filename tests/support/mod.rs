@@ -115,6 +115,8 @@ impl TestServer {
             "http.admin_listen=127.0.0.1:0",
             "rtmp.listen=127.0.0.1:0",
             "webrtc.udp=127.0.0.1:0",
+            // Shows are written at once; a slow test is no silence.
+            "hls.gap_after_ms=10000",
         ];
         let sources = Sources {
             settings: own

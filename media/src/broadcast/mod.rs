@@ -365,6 +365,13 @@ impl Broadcast {
         micros(now.saturating_duration_since(origin.unwrap_or(self.opened)))
     }
 
+    /// Counts one of something in the hub's counters.
+    pub(crate) fn count(&self, name: &'static str, label: &'static str) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.stats.add(name, label, 1);
+        }
+    }
+
     fn tell_tracks_changed(self: &Arc<Self>) {
         if let Some(hub) = self.hub.upgrade() {
             hub.tell(Event::TracksChanged(Arc::clone(self)));

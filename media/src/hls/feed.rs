@@ -5,7 +5,8 @@
 //! - A change of feed leaves no hole: the source is passed on up to the keyframe of `clean` that
 //!   takes over.
 //! - Nothing waits long for `clean`; whatever becomes of it, the source goes on.
-//! - Once `clean` has failed it is not asked for again in this publish session.
+//! - Once `clean` has failed it is not asked for again in this publish session; a publisher that
+//!   comes back is passed through until it gives way again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub(super) struct VideoFeed {
     held: Option<HeldFrame>,
     /// Decode time of the newest frame passed on.
     passed: Option<MediaTime>,
+    /// Discontinuities of T before that frame.
+    discontinuities: u32,
     /// The next frame is the first of this feed.
     has_turned: bool,
     watch: Watch,
@@ -102,6 +105,7 @@ impl VideoFeed {
             mode: Mode::Source,
             held: None,
             passed: None,
+            discontinuities: 0,
             has_turned: false,
             watch: Watch::default(),
         }
@@ -118,6 +122,9 @@ impl VideoFeed {
             match &self.mode {
                 Mode::Source => {
                     let delivery = self.take_source(now)?.delivery;
+                    if self.is_new_session(&delivery) {
+                        self.watch = Watch::default();
+                    }
                     // HEVC and AV1 are always passed through: who asks for them wants them.
                     let is_possible = delivery.frame.info.codec == Codec::H264
                         && self.broadcast.unavailable(TrackId::Clean).is_none();
@@ -134,6 +141,9 @@ impl VideoFeed {
                 }
                 Mode::Clean => {
                     if let Some(delivery) = self.cursor.try_next() {
+                        if self.comes_back(&delivery.frame) {
+                            continue;
+                        }
                         return Some(self.pass(delivery));
                     }
                     let reason = self.cursor.unavailable()?;
@@ -167,6 +177,7 @@ impl VideoFeed {
 
     fn pass(&mut self, delivery: Delivery) -> Fed {
         self.passed = Some(delivery.frame.dts);
+        self.discontinuities = delivery.frame.discontinuities;
         Fed {
             frame: delivery.frame,
             is_turn: std::mem::take(&mut self.has_turned),
@@ -196,6 +207,10 @@ impl VideoFeed {
 
     fn next_turning(&mut self, now: Instant) -> Option<Fed> {
         let held = self.take_source(now)?;
+        if self.is_new_session(&held.delivery) {
+            self.mode = Mode::Source;
+            self.watch = Watch::default();
+        }
         let Mode::Turning(turning) = &mut self.mode else {
             return Some(self.pass(held.delivery));
         };
@@ -218,6 +233,32 @@ impl VideoFeed {
                 }))
             }
         }
+    }
+
+    /// A publisher begins with a keyframe; T jumping in mid-session does not.
+    fn is_new_session(&self, delivery: &Delivery) -> bool {
+        let frame = &delivery.frame;
+        let is_jump = frame.discontinuities != self.discontinuities;
+        is_jump && frame.is_key && delivery.skipped == 0
+    }
+
+    /// The publisher of this frame of `clean` has come back: its picture is passed through again.
+    fn comes_back(&mut self, frame: &Frame) -> bool {
+        if frame.discontinuities == self.discontinuities {
+            return false;
+        }
+        let from = self.passed.unwrap_or(frame.dts).shifted(1);
+        let source = || self.broadcast.cursor(TrackId::Video, Start::At(from));
+        let first = source().try_next();
+        if !first.is_some_and(|delivery| self.is_new_session(&delivery)) {
+            return false;
+        }
+        info!(broadcast.id = %self.broadcast.key(), "the publisher is back, no re-encoding for now");
+        self.cursor = source();
+        self.mode = Mode::Source;
+        self.watch = Watch::default();
+        self.has_turned = true;
+        true
     }
 
     /// `clean` cannot be made after all; nothing of it was shown.

@@ -18,6 +18,7 @@ mod packager;
 mod playlist;
 mod rates;
 mod segmenter;
+mod silence;
 mod stream;
 #[cfg(test)]
 mod tests;

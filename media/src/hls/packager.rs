@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -15,10 +15,11 @@ use super::news::{self, News};
 use super::playlist::{Multivariant, VideoFacts};
 use super::rates::Rates;
 use super::segmenter::{AudioLine, Cut, PartCut, VideoLine};
+use super::silence::Silence;
 use super::stream::{Close, RenditionId, Stream};
 use super::wall::WallLine;
 use super::window::Opening;
-use crate::broadcast::{Broadcast, Cursor, EndReason, Ended, Start};
+use crate::broadcast::{Broadcast, Cursor, Delivery, EndReason, Ended, Start};
 use crate::cue::{CueCursor, CueNews};
 use crate::frame::{Codec, Kind, Shape, TrackId, TrackInfo};
 use crate::time::MediaTime;
@@ -43,7 +44,7 @@ pub struct Packager {
 struct VideoSide {
     feed: VideoFeed,
     line: VideoLine,
-    span: Span,
+    silence: Silence,
     rates: Rates,
 }
 
@@ -51,23 +52,8 @@ struct VideoSide {
 struct AudioSide {
     cursor: Cursor,
     line: AudioLine,
-    span: Span,
+    silence: Silence,
     rates: Rates,
-}
-
-/// First and newest frame of a track.
-#[derive(Debug, Default)]
-struct Span(Option<(MediaTime, MediaTime)>);
-
-impl Span {
-    fn add(&mut self, t: MediaTime) {
-        let (first, newest) = self.0.unwrap_or((t, t));
-        self.0 = Some((first, newest.max(t)));
-    }
-
-    fn lasts(&self) -> Option<Duration> {
-        self.0.map(|(first, newest)| newest.saturating_since(first))
-    }
 }
 
 impl Packager {
@@ -116,7 +102,7 @@ impl Packager {
             self.video = Some(VideoSide {
                 feed,
                 line,
-                span: Span::default(),
+                silence: Silence::new(&targets),
                 rates: Rates::default(),
             });
             self.stream.show(RenditionId::Src);
@@ -131,7 +117,7 @@ impl Packager {
             self.audio = Some(AudioSide {
                 cursor,
                 line,
-                span: Span::default(),
+                silence: Silence::new(&targets),
                 rates: Rates::default(),
             });
             self.stream.show(RenditionId::Aac);
@@ -143,13 +129,17 @@ impl Packager {
             self.drain_cues();
             self.drain_video();
             self.drain_audio();
-            self.drop_missing();
+            let now = Instant::now();
+            self.drop_missing(now);
+            self.fill_gaps(now);
             self.check_ready();
+            let due = self.due();
             let (video, audio) = (&mut self.video, &mut self.audio);
             tokio::select! {
                 news = self.cues.next() => self.hear(news?),
                 ready = video_ready(video) => ready?,
                 ready = audio_ready(audio) => ready?,
+                () = passed(due) => {}
             }
         }
     }
@@ -177,7 +167,7 @@ impl Packager {
         while let Some(fed) = self.video.as_mut().and_then(|v| v.feed.next(now)) {
             self.drain_cues();
             let Some(video) = &mut self.video else { return };
-            video.span.add(fed.frame.dts);
+            let dts = fed.frame.dts;
             if fed.is_turn {
                 video.line.turn();
             }
@@ -186,29 +176,31 @@ impl Packager {
             }
             let cuts = video.line.push(fed.frame);
             let known_until = video.line.known_until();
+            // One that was left out does not end the silence.
+            if let Some(end) = video.line.edge().filter(|_| known_until == Some(dts)) {
+                video.silence.hear(now, dts, end);
+            }
             self.apply(RenditionId::Src, cuts);
-            if let Some(known_until) = known_until {
-                self.follow(known_until);
+            if let Some(t) = known_until {
+                self.cut_sound(|line| line.advance(t));
             }
         }
     }
 
-    /// The picture has come to `t`.
-    fn follow(&mut self, t: MediaTime) {
-        self.cut_sound(|line| line.advance(t));
-        // Sound that is in its ring is not silent, however late this task runs.
-        self.drain_audio();
-        let silent_until = t - self.stream.config().gap_after;
-        self.cut_sound(|line| line.silence(silent_until));
-    }
-
     fn drain_audio(&mut self) {
+        let now = Instant::now();
         while let Some(audio) = &mut self.audio {
-            let Some(delivery) = audio.cursor.try_next() else {
+            let Some(Delivery { frame, .. }) = audio.cursor.try_next() else {
                 return;
             };
-            audio.span.add(delivery.frame.dts);
-            self.cut_sound(|line| line.push(delivery.frame));
+            let end = frame.dts + frame.duration.unwrap_or_default();
+            audio.silence.hear(now, frame.dts, end);
+            if let Some(video) = &mut self.video
+                && video.line.is_gap()
+            {
+                video.line.hear_of(frame.dts, frame.discontinuities);
+            }
+            self.cut_sound(|line| line.push(frame));
         }
     }
 
@@ -223,17 +215,18 @@ impl Packager {
     }
 
     /// A header without frames must not keep the other track from being shown.
-    fn drop_missing(&mut self) {
+    fn drop_missing(&mut self, now: Instant) {
         let (Some(video), Some(audio)) = (&self.video, &self.audio) else {
             return;
         };
-        match (video.span.lasts(), audio.span.lasts()) {
-            (Some(lasts), None) if lasts >= FIRST_WAIT => {
+        let is_long = |since: Instant| now >= since + FIRST_WAIT;
+        match (video.silence.first_heard, audio.silence.first_heard) {
+            (Some(since), None) if is_long(since) => {
                 warn!(broadcast.id = %self.broadcast.key(), "sound was announced, none came");
                 self.audio = None;
                 self.stream.hide(RenditionId::Aac);
             }
-            (None, Some(lasts)) if lasts >= FIRST_WAIT => {
+            (None, Some(since)) if is_long(since) => {
                 warn!(broadcast.id = %self.broadcast.key(), "a picture was announced, none came");
                 self.video = None;
                 self.stream.hide(RenditionId::Src);
@@ -241,6 +234,51 @@ impl Packager {
             }
             _ => {}
         }
+    }
+
+    /// Media that has not come in time is a gap; of both tracks at once, if both have stopped.
+    fn fill_gaps(&mut self, now: Instant) {
+        let quiet = self.audio.as_ref().and_then(|audio| {
+            let long = audio.silence.common();
+            audio.silence.end_if_quiet(now, long)
+        });
+        let mut until = self.audio.as_ref().and_then(|a| a.silence.until(now));
+        if let Some(video) = &mut self.video {
+            if let Some(until) = video.silence.until(now) {
+                let cuts = video.line.silence(quiet, until);
+                let known_until = video.line.known_until();
+                self.apply(RenditionId::Src, cuts);
+                self.cut_sound(|line| known_until.map_or_else(Vec::new, |t| line.advance(t)));
+            }
+            let gap = self.video.as_ref().filter(|v| v.line.is_gap());
+            let edge = gap.and_then(|v| v.line.edge());
+            until = until.max(edge.filter(|_| quiet.is_some()));
+        }
+        if let Some(until) = until {
+            self.cut_sound(|line| line.silence(until));
+        }
+    }
+
+    /// When there is something to do although nothing comes.
+    fn due(&self) -> Option<Instant> {
+        let (video, audio) = (self.video.as_ref(), self.audio.as_ref());
+        let first = |silence: &Silence| silence.first_heard;
+        let heard = [
+            video.map(|v| first(&v.silence)),
+            audio.map(|a| first(&a.silence)),
+        ];
+        let missing = match heard {
+            [Some(Some(since)), Some(None)] | [Some(None), Some(Some(since))] => {
+                Some(since + FIRST_WAIT)
+            }
+            _ => None,
+        };
+        let gap = match (video, audio) {
+            (Some(video), _) => video.line.edge().and_then(|edge| video.silence.due(edge)),
+            (None, Some(audio)) => audio.line.edge().and_then(|edge| audio.silence.due(edge)),
+            (None, None) => None,
+        };
+        missing.into_iter().chain(gap).min()
     }
 
     fn apply(&mut self, rendition: RenditionId, cuts: Vec<Cut>) {
@@ -260,7 +298,10 @@ impl Packager {
                     if let Some(rates) = self.rates(rendition) {
                         rates.end();
                     }
-                    self.stream.edit(rendition, |window| window.end(now, end));
+                    let mut early = 0;
+                    self.stream
+                        .edit(rendition, |window| early = window.end(now, end));
+                    (0..early).for_each(|_| self.broadcast.count("hls_gaps_total", "memory"));
                 }
             }
         }
@@ -288,6 +329,9 @@ impl Packager {
         });
         let wall = self.wall.at(start, || clock);
         let is_gap = init.is_none();
+        if is_gap {
+            self.broadcast.count("hls_gaps_total", "silence");
+        }
         self.stream.edit(rendition, |window| {
             if let Some(init) = init {
                 window.set_init(init);
@@ -401,6 +445,14 @@ async fn video_ready(side: &mut Option<VideoSide>) -> Result<(), Ended> {
 async fn audio_ready(side: &mut Option<AudioSide>) -> Result<(), Ended> {
     match side {
         Some(side) => side.cursor.ready().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a moment; for ever when there is none.
+async fn passed(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
         None => std::future::pending().await,
     }
 }

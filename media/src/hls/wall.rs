@@ -5,8 +5,8 @@
 //!
 //! Invariants
 //! - What was said of a T is said again, to the microsecond.
-//! - Ahead of a cue that is listed already the mapping stays as it is, for at most [`HELD_MAX`]
-//!   off the clock.
+//! - It steps at a discontinuity only; otherwise it follows the clock with [`SLEW_PER_S`], and not
+//!   at all ahead of a cue that is listed already, for at most [`HELD_MAX`] off the clock.
 
 use std::collections::VecDeque;
 
@@ -16,6 +16,8 @@ use crate::time::MediaTime;
 
 /// Changes that are remembered: more than a window of segments has.
 const LINES_MAX: usize = 256;
+/// What the clock of T slews by at most, in a second.
+const SLEW_PER_S: Duration = Duration::microseconds(200);
 /// How far off the clock cues to come may hold the mapping.
 const HELD_MAX: Duration = Duration::milliseconds(50);
 
@@ -37,6 +39,8 @@ impl Line {
 #[derive(Debug, Default)]
 pub(super) struct WallLine {
     lines: VecDeque<Line>,
+    /// Where the newest segment began.
+    begun: MediaTime,
     /// The latest T whose date was told before its segment began.
     told_until: MediaTime,
 }
@@ -45,10 +49,17 @@ impl WallLine {
     /// A segment of the rendition that leads begins at `start`, when the broadcast's clock says
     /// `wall` for it.
     pub(super) fn begin(&mut self, start: MediaTime, wall: OffsetDateTime, is_discontinuity: bool) {
-        let epoch = epoch(start, wall);
-        if let Some(last) = self.lines.back() {
-            let is_held = start <= self.told_until && (epoch - last.epoch).abs() <= HELD_MAX;
-            if epoch == last.epoch || (is_held && !is_discontinuity) {
+        let mut epoch = epoch(start, wall);
+        let since = start.micros_since(self.begun).max(0);
+        self.begun = start;
+        if let Some(last) = self.lines.back()
+            && !is_discontinuity
+        {
+            let off = epoch - last.epoch;
+            let is_held = start <= self.told_until && off.abs() <= HELD_MAX;
+            let slew = SLEW_PER_S * Duration::microseconds(since).as_seconds_f64();
+            epoch = last.epoch + off.clamp(-slew, slew);
+            if is_held || epoch == last.epoch {
                 return;
             }
         }
@@ -107,44 +118,55 @@ mod tests {
         line.at(second(s), || OffsetDateTime::UNIX_EPOCH)
     }
 
+    /// A mapping with segments of 2 s whose clock says these many microseconds more than T.
+    fn line(clock_us: &[i64]) -> WallLine {
+        let mut line = WallLine::default();
+        for (n, us) in (0..).zip(clock_us) {
+            let clock = date(100 + 2 * n, 0) + Duration::microseconds(*us);
+            line.begin(second(2 * n), clock, false);
+        }
+        line
+    }
+
+    fn off_us(line: &WallLine, s: i64) -> i128 {
+        (said(line, s) - date(100 + s, 0)).whole_microseconds()
+    }
+
     #[test]
     fn the_mapping_moves_where_a_segment_begins_and_the_past_stays() {
-        let mut line = WallLine::default();
-        line.begin(second(0), date(100, 0), false);
-        line.begin(second(2), date(102, 3), false);
-        line.begin(second(4), date(104, 5), false);
-        let dates = [0, 1, 2, 3, 4, 9].map(|s| said(&line, s));
-        let ms = [0, 0, 3, 3, 5, 5];
-        let expected = [0, 1, 2, 3, 4, 9].iter().zip(ms);
-        let expected: Vec<_> = expected.map(|(s, ms)| date(100 + s, ms)).collect();
-        assert_eq!(dates.to_vec(), expected);
+        let line = line(&[0, 300, 500]);
+        let off = [0, 1, 2, 3, 4, 9].map(|s| off_us(&line, s));
+        assert_eq!(off, [0, 0, 300, 300, 500, 500]);
+    }
+
+    /// The clock steps when T does; before the discontinuity the dates do not show it.
+    #[test]
+    fn a_step_of_the_clock_shows_at_a_discontinuity_only() {
+        let mut line = line(&[0, -34_000, -34_000]);
+        assert_eq!([2, 4].map(|s| off_us(&line, s)), [-400, -800]);
+        line.begin(second(6), date(106, -34), true);
+        assert_eq!([4, 6].map(|s| off_us(&line, s)), [-800, -34_000]);
     }
 
     #[test]
     fn a_date_told_ahead_comes_true() {
-        let mut line = WallLine::default();
-        line.begin(second(0), date(100, 0), false);
+        let mut line = line(&[0]);
         let told = line.tell(second(5), || date(0, 0));
         line.begin(second(2), date(102, 4), false);
         line.begin(second(4), date(104, 8), false);
         assert_eq!((told, said(&line, 5)), (date(105, 0), date(105, 0)));
         line.begin(second(6), date(106, 12), false);
-        assert_eq!(
-            said(&line, 6),
-            date(106, 12),
-            "and then the clock counts again"
-        );
+        assert_eq!(off_us(&line, 6), 400, "and then the clock counts again");
     }
 
     #[test]
-    fn neither_a_discontinuity_nor_a_far_clock_is_held_back() {
-        for (ms, is_discontinuity) in [(8, true), (51, false)] {
-            let mut line = WallLine::default();
-            line.begin(second(0), date(100, 0), false);
-            line.tell(second(60), || date(0, 0));
-            line.begin(second(2), date(102, ms), is_discontinuity);
-            assert_eq!(said(&line, 2), date(102, ms));
-        }
+    fn a_clock_that_is_far_off_is_not_held_back() {
+        let mut line = line(&[0]);
+        line.tell(second(60), || date(0, 0));
+        line.begin(second(2), date(102, 51), false);
+        assert_eq!(off_us(&line, 2), 400);
+        line.begin(second(4), date(104, 51), true);
+        assert_eq!(off_us(&line, 4), 51_000);
     }
 
     #[test]

@@ -164,10 +164,11 @@ impl Window {
         self.edge = self.edge.max(open.start + lasts);
     }
 
-    /// Completes the open segment.
-    pub(super) fn end(&mut self, now: Instant, end: MediaTime) {
+    /// Completes the open segment. Returns how many segments left the list too early, for want of
+    /// memory.
+    pub(super) fn end(&mut self, now: Instant, end: MediaTime) -> usize {
         let Some(mut segment) = self.open.take() else {
-            return;
+            return 0;
         };
         // Sound begins with the picture's segment, but its frames only where its last one ended.
         let before = self.ended_at.filter(|at| {
@@ -180,10 +181,10 @@ impl Window {
         segment.listed = Some(now);
         segment.bytes = joined(&mut segment.parts);
         self.segments.push_back(segment);
-        self.evict(now);
+        self.evict(now)
     }
 
-    fn evict(&mut self, now: Instant) {
+    fn evict(&mut self, now: Instant) -> usize {
         while self.outlasts(self.bounds.length) {
             self.unlist();
         }
@@ -195,12 +196,14 @@ impl Window {
         for _ in 0..self.gone.iter().take_while(|s| is_over(s)).count() {
             self.forget();
         }
+        let mut early = 0;
         while self.bytes > self.bounds.bytes_max {
             if self.gone.is_empty() {
                 if !self.outlasts(self.bounds.length_min) {
                     break;
                 }
                 self.unlist();
+                early += 1;
             }
             self.forget();
         }
@@ -208,6 +211,7 @@ impl Window {
         while self.inits.len() > 1 && self.inits.front().is_some_and(|i| i.0 < oldest) {
             self.inits.pop_front();
         }
+        early
     }
 
     /// Whether the list is that long even without its oldest segment.

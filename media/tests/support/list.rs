@@ -152,6 +152,67 @@ impl List {
         breaks.map(|s| s.msn).collect()
     }
 
+    /// How many discontinuities come before a listed segment, its own included.
+    pub(crate) fn discontinuities(&self, msn: u64) -> u64 {
+        let until = self.segments.iter().take_while(|s| s.msn <= msn);
+        let marks = until.filter(|s| s.is_discontinuity).count();
+        self.discontinuity_sequence + u64::try_from(marks).expect("a short list")
+    }
+
+    /// Checks that this is what a list may have become (spec media.md 6.4): only appends, removals
+    /// in order and increments.
+    pub(crate) fn check_follows(&self, before: &Self) {
+        let says = || format!("before: {}\nnow: {}", before.text, self.text);
+        assert!(self.media_sequence >= before.media_sequence, "{}", says());
+        assert!(self.discontinuity_sequence >= before.discontinuity_sequence);
+        let long = self.target * 3;
+        assert!(
+            before.length() < long || self.length() >= long,
+            "{}",
+            says()
+        );
+        assert!(self.segments.len() + 1_000 > before.segments.len());
+        let mut next_hint = before.hint.as_ref();
+        for old in before
+            .segments
+            .iter()
+            .filter(|s| s.msn >= self.media_sequence)
+        {
+            let new = self.segments.iter().find(|s| s.msn == old.msn);
+            let new = new.unwrap_or_else(|| panic!("{} left early: {}", old.msn, says()));
+            assert_eq!((new.date, &new.map), (old.date, &old.map), "{}", says());
+            let counts = (
+                self.discontinuities(new.msn),
+                before.discontinuities(old.msn),
+            );
+            assert_eq!(counts.0, counts.1, "{}: {}", old.msn, says());
+            if old.duration.is_some() {
+                assert_eq!(
+                    (new.duration, new.is_gap),
+                    (old.duration, old.is_gap),
+                    "{}",
+                    says()
+                );
+                let kept = new.parts == old.parts || new.parts.is_empty();
+                assert!(kept, "parts of {}: {}", old.msn, says());
+            } else {
+                // A burst may complete it and be long enough to take its parts off the list.
+                let is_old = new.duration.is_some() && new.parts.is_empty();
+                let goes_on = new.parts.starts_with(&old.parts);
+                assert!(is_old || goes_on, "{}: {}", old.msn, says());
+            }
+        }
+        // What was hinted at is the first part that came.
+        let known = before.segments.iter().flat_map(|s| &s.parts).last();
+        let mut parts = self.segments.iter().flat_map(|s| &s.parts);
+        if let Some(known) = known
+            && parts.any(|p| p.uri == known.uri)
+            && let (Some(first), Some(hint)) = (parts.next(), next_hint.take())
+        {
+            assert_eq!(&first.uri, hint, "{}", says());
+        }
+    }
+
     /// Checks what holds of any media playlist by itself (spec media.md 6.1, 6.3, 6.4).
     pub(crate) fn check(&self) {
         for segment in self.complete() {
@@ -167,8 +228,10 @@ impl List {
         for part in parts.clone() {
             assert!(part.duration <= self.part_target, "{part:?}");
         }
-        let begins: Vec<i128> = self.segments.iter().map(Segment::start_ms).collect();
-        assert!(begins.is_sorted(), "dates go on: {}", self.text);
+        let pairs = self.segments.iter().zip(self.segments.iter().skip(1));
+        for (one, next) in pairs.filter(|(_, next)| !next.is_discontinuity) {
+            assert!(one.date <= next.date, "dates go on: {}", self.text);
+        }
         let open = self.segments.iter().position(|s| s.duration.is_none());
         assert!(open.is_none_or(|n| n + 1 == self.segments.len()));
         let first = self.segments.iter().position(|s| !s.parts.is_empty());

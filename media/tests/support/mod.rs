@@ -10,8 +10,8 @@ use bytes::Bytes;
 use lamplight_media::broadcast::{
     Broadcast, BroadcastKey, Broadcasts, EndReason, Limits, Publisher,
 };
-use lamplight_media::frame::{Codec, Kind, Sample, Shape, TrackInfo};
-use lamplight_media::time::SourceTime;
+use lamplight_media::frame::{Codec, Frame, Kind, Sample, Shape, TrackId, TrackInfo};
+use lamplight_media::time::{MediaTime, SourceTime};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -45,10 +45,15 @@ pub(crate) struct Show {
     /// Sound is kept back while this is set, and sent with the next picture after.
     pub(crate) holds_sound: bool,
     held: Vec<Sample>,
+    /// The same for both tracks: the line is cut, and what was sent meanwhile arrives late.
+    pub(crate) is_cut: bool,
+    late: Vec<Sample>,
+    placed: Placed,
     /// How much longer than its pictures last this publisher takes for each, in microseconds.
     pub(crate) dawdles_us: u64,
     /// The next picture is a keyframe wherever it stands.
     pub(crate) is_key_due: bool,
+    /// Pictures and sounds since the encoder started.
     pub(crate) pictures: i64,
     sounds: i64,
 }
@@ -80,11 +85,25 @@ impl Show {
             sends_sound: true,
             holds_sound: false,
             held: Vec::new(),
+            is_cut: false,
+            late: Vec::new(),
+            placed: Placed::default(),
             dawdles_us: 0,
             is_key_due: false,
             pictures: 0,
             sounds: 0,
         }
+    }
+
+    /// The publisher comes back: its clock begins at zero, with a keyframe, T at the running T.
+    pub(crate) fn restart(&mut self) {
+        (self.pictures, self.sounds) = (0, 0);
+        self.held.clear();
+        self.late.clear();
+        let now = self.broadcast.now_t(Instant::now());
+        let newest = self.placed.newest.map(|t| t + self.picture_length());
+        self.placed.offset = newest.map_or(now, |newest| newest.max(now));
+        self.placed.discontinuities += 1;
     }
 
     pub(crate) fn broadcast(&self) -> Arc<Broadcast> {
@@ -143,7 +162,21 @@ impl Show {
             is_discardable: false,
             payload: Bytes::from_static(nal),
         };
-        self.publisher().write(Instant::now(), sample);
+        self.send(sample);
+    }
+
+    fn send(&mut self, sample: Sample) {
+        self.late.push(sample);
+        if !self.is_cut {
+            for sample in std::mem::take(&mut self.late) {
+                if self.placed.discontinuities == 0 {
+                    let t = self.publisher().write(Instant::now(), sample);
+                    self.placed.newest = self.placed.newest.max(t);
+                } else {
+                    self.placed.write(&self.broadcast, &sample);
+                }
+            }
+        }
     }
 
     fn sound(&mut self) {
@@ -164,9 +197,42 @@ impl Show {
         self.held.push(sample);
         if !self.holds_sound {
             for sample in std::mem::take(&mut self.held) {
-                self.publisher().write(Instant::now(), sample);
+                self.send(sample);
             }
         }
+    }
+}
+
+/// A later publish session, written into the rings as the hub places it: one offset, and one
+/// discontinuity more than before.
+#[derive(Default)]
+struct Placed {
+    offset: MediaTime,
+    discontinuities: u32,
+    newest: Option<MediaTime>,
+}
+
+impl Placed {
+    fn write(&mut self, broadcast: &Broadcast, sample: &Sample) {
+        let (track, duration) = match sample.kind {
+            Kind::Video => (TrackId::Video, None),
+            Kind::Audio => (TrackId::Audio, Some(Duration::from_nanos(23_219_955))),
+        };
+        let info = broadcast.source(sample.kind).expect("the track is known");
+        let t = self.offset.shifted(sample.dts.as_micros());
+        self.newest = self.newest.max(Some(t));
+        broadcast.made(track).write(Frame {
+            track,
+            info,
+            dts: t,
+            pts: t,
+            duration,
+            is_key: sample.is_key,
+            is_discardable: false,
+            discontinuities: self.discontinuities,
+            payload: sample.payload.clone(),
+            rtp: std::sync::OnceLock::new(),
+        });
     }
 }
 

@@ -250,8 +250,7 @@ impl AudioLine {
             Place::Silent(_) => cuts.push(Cut::End { end }),
             Place::Media(mut open, _) => {
                 open.cut(open.frames.len(), end, &self.targets, cuts);
-                let is_short = |next: &MediaTime| end.shifted(self.frame_us) < *next;
-                let end = next.filter(is_short).unwrap_or(end);
+                let end = next.map_or(end, |next| end.max(next));
                 cuts.push(Cut::End { end });
                 self.end = Some(end);
             }

@@ -92,12 +92,24 @@ impl VideoLine {
         }
     }
 
-    /// No picture comes for T before `until`. The gap begins where the last picture ends, or at
-    /// `from` if that is later.
-    pub fn silence(&mut self, from: MediaTime, until: MediaTime) -> Vec<Cut> {
+    /// Another rendition has media at `t`, after so many discontinuities of T; in a gap the next
+    /// segment shows that, however long the picture stays away.
+    pub fn hear_of(&mut self, t: MediaTime, discontinuities: u32) {
+        let taken = self.taken.as_ref().map(|taken| taken.1);
+        if taken.is_some_and(|taken| discontinuities > taken) {
+            self.break_from(t, discontinuities);
+        }
+    }
+
+    /// No picture comes for T before `until`. The gap begins where the last picture ends, or where
+    /// the sound does, if that has stopped too and ends a little later.
+    pub fn silence(&mut self, sound: Option<MediaTime>, until: MediaTime) -> Vec<Cut> {
         let mut cuts = Vec::new();
         if let State::Media(open) = &self.state {
-            let end = self.end_of(open).max(from).min(self.latest_end(open));
+            let end = self.end_of(open);
+            let a_little = end + self.targets.part;
+            let both = sound.map_or(end, |sound| sound.clamp(end, a_little));
+            let end = both.min(self.latest_end(open));
             self.end_media(end, &mut cuts);
             self.state = State::Gap(Gap::new(end));
         }
@@ -153,7 +165,8 @@ impl VideoLine {
         let now = frame.dts;
         let is_marked = std::mem::take(&mut self.is_marked);
         self.needs_key = false;
-        let due = self.end_before(now, cuts).or(self.break_from.take());
+        let due = self.end_before(now, cuts);
+        let due = due.or_else(|| self.break_from.take());
         self.break_from = due.filter(|from| now < *from);
         let is_due = due.is_some_and(|from| from <= now);
         self.begin(frame, is_marked || is_due, cuts);

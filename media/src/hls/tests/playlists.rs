@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Show, text};
+use super::{CONFIG, Show, text};
 use crate::cue::{At, CueKind, NewCue};
-use crate::hls::{Answer, Directives, Media, RenditionId};
+use crate::hls::{Answer, Directives, Held, Media, RenditionId, Stream};
 use crate::time::MediaTime;
 
 #[tokio::test(start_paused = true)]
@@ -184,11 +184,10 @@ async fn requests_that_cannot_be_met_are_answered_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_held_for_three_target_durations_is_given_up() {
-    let mut show = Show::start();
-    show.run(100).await;
-    let asked = Directives::parse("_HLS_msn=2").unwrap();
+    // Nobody packages anything.
+    let stream = Stream::new("abcdefghijkl", CONFIG, Held::default());
     let begun = Instant::now();
-    let answer = show.stream.playlist(RenditionId::Src, asked).await;
+    let answer = stream.multivariant(None).await;
     assert!(matches!(answer, Answer::Busy));
     assert_eq!(begun.elapsed().as_secs(), 12);
 }
