@@ -20,7 +20,7 @@ pub(crate) use self::parts::Parts;
 pub use self::secrets::{Secrets, SecretsError};
 pub(crate) use self::secrets::{hash, hex, new_secret};
 #[cfg(test)]
-pub(crate) use self::testing::Fixture;
+pub(crate) use self::testing::{Fixture, begin};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;

@@ -27,8 +27,17 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these `section.key=value` in place of the defaults.
+    pub(crate) async fn with(settings: &[&str]) -> Self {
         let folder = Folder::new();
-        let config = Config::load(&Sources::default()).unwrap();
+        let sources = Sources {
+            settings: settings.iter().map(|&setting| setting.into()).collect(),
+            ..Sources::default()
+        };
+        let config = Config::load(&sources).unwrap();
         let app = App::new(Handles {
             config,
             clock: Clock::standing_at(NOON),
@@ -56,27 +65,7 @@ impl Fixture {
         let wall = self.app.clock.now().to_datetime();
         let key = BroadcastKey::new(broadcast);
         let mut publisher = self.app.media.open(key, now, wall).unwrap();
-        let info = TrackInfo {
-            codec: Codec::Aac,
-            generation: 0,
-            shape: Shape::Audio {
-                rate: 48_000,
-                channels: 2,
-            },
-            config: Bytes::from_static(&[0x11, 0x90]),
-            reorder_frames: None,
-        };
-        publisher.set_track(now, info).unwrap();
-        let silence = Sample {
-            kind: Kind::Audio,
-            dts: SourceTime::from_millis(0),
-            composition: Duration::ZERO,
-            samples: 1_024,
-            is_key: true,
-            is_discardable: false,
-            payload: Bytes::from_static(&[0; 8]),
-        };
-        publisher.write(now, silence).unwrap();
+        begin(&mut publisher, now);
         publisher
     }
 
@@ -95,4 +84,29 @@ impl Fixture {
         let text = String::from_utf8(cue.payload.to_vec()).unwrap();
         (cue.id.clone(), text)
     }
+}
+
+/// Sends the first frame of a publisher: silence.
+pub(crate) fn begin(publisher: &mut Publisher, now: Instant) {
+    let info = TrackInfo {
+        codec: Codec::Aac,
+        generation: 0,
+        shape: Shape::Audio {
+            rate: 48_000,
+            channels: 2,
+        },
+        config: Bytes::from_static(&[0x11, 0x90]),
+        reorder_frames: None,
+    };
+    publisher.set_track(now, info).unwrap();
+    let silence = Sample {
+        kind: Kind::Audio,
+        dts: SourceTime::from_millis(0),
+        composition: Duration::ZERO,
+        samples: 1_024,
+        is_key: true,
+        is_discardable: false,
+        payload: Bytes::from_static(&[0; 8]),
+    };
+    publisher.write(now, silence).unwrap();
 }

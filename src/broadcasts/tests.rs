@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use lamplight_media::broadcast::EndReason;
 use lamplight_media::request::{Decision, Protocol, PublishRequest, Refusal, RefusalCode};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::model::secret_of;
 use super::*;
-use crate::app::{Fixture, Phase};
+use crate::app::{Fixture, Phase, begin};
 use crate::db::NOON;
 use crate::ids::RoomId;
 
@@ -161,7 +162,7 @@ async fn a_key_belongs_to_one_room() {
 
 #[tokio::test]
 async fn every_refusal_has_its_code_and_says_what_to_do() {
-    let it = Fixture::new().await;
+    let it = Fixture::with(&["publish.takeover=\"refuse\""]).await;
     let room = room(&it).await;
     let (gone, good) = (key(&it, room).await.unwrap(), key(&it, room).await.unwrap());
     revoke(&it, room, &gone).await;
@@ -191,6 +192,31 @@ async fn every_refusal_has_its_code_and_says_what_to_do() {
     assert_eq!(codes, expected);
     let sentences = [unknown, deleted, busy, over, draining].map(|r| r.sentence);
     insta::assert_snapshot!(sentences.join("\n"));
+}
+
+/// The same key again (media.md 3.4): the newer connection is let in, until they fight.
+#[tokio::test]
+async fn a_second_encoder_takes_over_and_two_that_fight_are_told_so() {
+    let it = Fixture::new().await;
+    let room = room(&it).await;
+    let key = key(&it, room).await.unwrap();
+    let mut older = it.publish(&room.to_string(), Instant::now());
+    for _ in 0..3 {
+        let Decision::Accept(newer) = ask(&it, &key.secret).await else {
+            panic!("refused");
+        };
+        assert_eq!(older.ended().await, EndReason::Replaced);
+        older = newer;
+        begin(&mut older, Instant::now());
+    }
+    let refusal = refused(ask(&it, &key.secret).await);
+    assert_eq!(refusal.code, RefusalCode::Busy);
+    assert!(
+        refusal.sentence.contains("Stop one of them"),
+        "{}",
+        refusal.sentence
+    );
+    assert!(older.broadcast().has_publisher(), "the one there stays");
 }
 
 #[tokio::test]

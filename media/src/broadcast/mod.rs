@@ -368,7 +368,7 @@ impl Broadcast {
     /// Counts one of something in the hub's counters.
     pub(crate) fn count(&self, name: &'static str, label: &'static str) {
         if let Some(hub) = self.hub.upgrade() {
-            hub.stats.add(name, label, 1);
+            hub.stats().add(name, label, 1);
         }
     }
 
