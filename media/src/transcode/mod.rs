@@ -119,7 +119,11 @@ async fn follow(broadcast: &Arc<Broadcast>, track: TrackId, config: &Arc<Convert
                     demand.rest(Instant::now());
                 }
             },
-            Step::Stop => feed = None,
+            Step::Stop => {
+                feed = None;
+                // Nobody reads it, and who comes later must not begin at what is old by then.
+                writer.clear();
+            }
             Step::Keep => {}
         }
         // Viewers look at this before they ask, so it is withdrawn without waiting for one.

@@ -14,6 +14,7 @@ use super::audio::OpusConverter;
 use super::decoder::VideoDecoder;
 use super::encoder::{AudioCodec, AudioEncoder, Encoded, VideoEncoder, VideoSettings};
 use super::video::{CleanEncoder, KeyGrid};
+use super::worker::{Refused, Worker};
 use super::{ConvertConfig, run};
 use crate::bitstream::h264::{NalKind, nals};
 use crate::bitstream::hevc;
@@ -390,6 +391,63 @@ async fn clean_runs_while_somebody_reads_it_and_starts_at_the_newest_keyframe() 
         keys,
         2 + usize::from(frames[99].dts.as_micros() >= 4_000_000)
     );
+}
+
+/// A converter that stalled is started again in the middle of a group: what its viewers get next
+/// refers to nothing that the new encoder never made.
+#[tokio::test]
+async fn a_converter_that_is_started_again_goes_on_with_a_keyframe() {
+    let (info, units) = source(5);
+    let mut publisher = open(info.clone());
+    publish(&mut publisher, &units);
+    let (broadcast, config) = (Arc::clone(publisher.broadcast()), Arc::default());
+    let info = Arc::new(info);
+    let mut cursor = broadcast.cursor(TrackId::Clean, Start::OldestKey);
+    let feed = async |worker: &Worker, units: &[Encoded]| {
+        for unit in units {
+            let mut offered = worker.offer(Arc::new(frame(&info, unit)));
+            while let Err(Refused::Full(frame)) = offered {
+                tokio::task::yield_now().await;
+                offered = worker.offer(frame);
+            }
+        }
+    };
+    let first = Worker::start(&broadcast, TrackId::Clean, &config).unwrap();
+    feed(&first, &units[..60]).await;
+    let mut before = Vec::new();
+    while before.len() < 55 {
+        before.push(cursor.next().await.unwrap().frame);
+    }
+    drop(first);
+    let second = Worker::start(&broadcast, TrackId::Clean, &config).unwrap();
+    feed(&second, &units).await;
+    let newest = before.last().unwrap().dts;
+    let mut next = cursor.next().await.unwrap().frame;
+    // The first worker may have made some more before it was given up.
+    while next.dts.micros_since(newest) < 10 * FRAME_US && !next.is_key {
+        next = cursor.next().await.unwrap().frame;
+    }
+    assert!(next.is_key, "{next:?} after {newest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_track_that_is_no_longer_made_holds_nothing_old() {
+    let (info, units) = source(1);
+    let mut publisher = open(info.clone());
+    publish(&mut publisher, &units);
+    let broadcast = Arc::clone(publisher.broadcast());
+    let cancel = CancellationToken::new();
+    let running = run(Arc::clone(&broadcast), Arc::default(), cancel.clone());
+    let watching = async {
+        let mut viewer = broadcast.cursor(TrackId::Clean, Start::NewestKey);
+        viewer.next().await.unwrap();
+        drop(viewer);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let mut late = broadcast.cursor(TrackId::Clean, Start::NewestKey);
+        assert!(late.try_next().is_none());
+        cancel.cancel();
+    };
+    tokio::join!(running, watching);
 }
 
 #[tokio::test]

@@ -1,12 +1,15 @@
 //! The threads of one conversion: decoder and encoder of `clean`, or the one of `opus`.
 //!
-//! A worker lives as long as its input: dropping the [`Worker`] lets the threads finish what they
-//! hold and end. Inputs are bounded; nobody waits for them on the runtime.
+//! A worker lives as long as its input: dropping the [`Worker`] lets the threads end. Inputs are
+//! bounded; nobody waits for them on the runtime.
+//!
+//! Invariants
+//! - The first picture of a worker is a keyframe after all that were made before (I31).
+//! - A worker that was given up writes nothing more.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -43,6 +46,9 @@ pub(super) struct Signals {
     pub(super) dropped: AtomicU64,
     /// Set when the conversion can never work as it is.
     pub(super) hopeless: OnceLock<&'static str>,
+    /// True once the worker was given up: what its threads still hold is no longer wanted. Held
+    /// while a frame is written, so that none slips in behind the first of the next worker.
+    is_over: Mutex<bool>,
 }
 
 /// The input of running threads.
@@ -108,9 +114,24 @@ impl Output {
     }
 
     fn write(&self, frame: Frame) {
-        // Refused only when a worker that was stopped just before wrote this T already.
-        let _ = self.writer.write(frame);
-        self.signals.made.fetch_add(1, Ordering::Relaxed);
+        let is_over = self.signals.over();
+        if !*is_over {
+            // Refused only at the start, where sound repeats what is there already.
+            let _ = self.writer.write(frame);
+            self.signals.made.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Signals {
+    fn over(&self) -> MutexGuard<'_, bool> {
+        self.is_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        *self.signals.over() = true;
     }
 }
 
@@ -121,6 +142,7 @@ fn start_clean(
 ) -> std::io::Result<()> {
     let (pictures, due) = sync_channel(PICTURES_MAX);
     let (encoder_out, config) = (out.clone(), Arc::clone(config));
+    let source = out.broadcast.made(TrackId::Video);
     let gop = config.gop;
     let thread = Builder::new().name("clean-encode".into());
     thread.spawn(move || encode_clean(&due, &encoder_out, &config))?;
@@ -133,6 +155,7 @@ fn start_clean(
             is_key_due: false,
             has_caught_up: false,
             discontinuities: 0,
+            source,
         };
         decoding.run(&frames);
     })?;
@@ -155,6 +178,8 @@ struct Decoding {
     /// While the start of a GOP is made up for, no picture is dropped.
     has_caught_up: bool,
     discontinuities: u32,
+    /// What can be measured of the source.
+    source: TrackWriter,
 }
 
 impl Decoding {
@@ -201,9 +226,9 @@ impl Decoding {
     }
 
     fn pass_on_one(&mut self, t: i64, picture: Video) -> bool {
-        let gop = self.out.broadcast.facts(TrackId::Video).gop;
+        let gop = self.source.gop();
         let is_key = self.grid.is_key(t, super::ffi::is_key(&picture), gop) || self.is_key_due;
-        let newest = self.out.broadcast.made(TrackId::Video).newest_dts();
+        let newest = self.source.newest_dts();
         let behind_us = newest.map_or(0, |n| n.as_micros() - t);
         self.has_caught_up |= behind_us < CAUGHT_UP_US;
         let picture = Picture {
@@ -230,14 +255,17 @@ impl Decoding {
 
 fn encode_clean(pictures: &Receiver<Picture>, out: &Output, config: &ConvertConfig) {
     let mut encoder = CleanEncoder::new(config.encoders(), config.clean_height_max);
-    let mut last = None;
+    // What a worker before made stands in the ring; pictures as old as that would be refused there,
+    // and those after them would refer to them.
+    let mut last = out.writer.newest_dts().map(MediaTime::as_micros);
     while let Ok(picture) = pictures.recv() {
         if last.is_some_and(|last| picture.t <= last) {
             continue;
         }
         last = Some(picture.t);
         // Asked first, so that a request is not left over when the grid wants one anyway.
-        let is_asked = out.writer.take_keyframe_request(Instant::now());
+        let (now, t) = (Instant::now(), MediaTime::from_micros(picture.t));
+        let is_asked = out.writer.take_keyframe_request_at(now, t);
         let is_key = is_asked || picture.is_key;
         let facts = || out.broadcast.facts(TrackId::Video);
         match encoder.encode((picture.t, picture.picture), is_key, facts) {
