@@ -71,6 +71,8 @@ pub struct Facts {
     pub frame_rate: Option<f64>,
     /// Mean over what the ring holds.
     pub bitrate_bps: u64,
+    /// How much that is.
+    pub span: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -338,6 +340,7 @@ impl Ring {
             gop: state.groups.span(),
             frame_rate: frame_rate(&state.frames),
             bitrate_bps,
+            span,
         }
     }
 

@@ -14,10 +14,20 @@ use crate::time::micros;
 
 /// Source keyframes at most this far apart are kept as they are.
 const SOURCE_GOP_MAX: Duration = Duration::from_secs(3);
-/// Bounds of the rate of `clean`, and the rate while the source's is unknown.
+/// The least that a picture needs, where its lines allow so much.
 const BITRATE_MIN: u64 = 400_000;
-const BITRATE_MAX: u64 = 6_000_000;
-const BITRATE_DEFAULT: u64 = 2_000_000;
+/// The source's rate is known once the ring holds this much.
+const MEASURED: Duration = Duration::from_secs(2);
+/// The table of rungs (spec media.md 5.1): lines, and bits per second at up to 30 frames a second.
+const RUNGS: [(u32, u64); 5] = [
+    (240, 350_000),
+    (360, 700_000),
+    (480, 1_200_000),
+    (720, 2_500_000),
+    (1_080, 4_500_000),
+];
+/// Above this many frames a second a rung has half as much again.
+const FAST: f64 = 40.0;
 
 /// Decides which pictures become keyframes, by T alone, so that all encoders of a source agree.
 #[derive(Debug)]
@@ -46,26 +56,35 @@ impl KeyGrid {
     }
 }
 
-/// The rate of `clean` for what is known of the source.
-pub(super) fn bitrate(facts: &Facts) -> u32 {
-    let rate = match facts.bitrate_bps {
-        0 => BITRATE_DEFAULT,
-        known => known.saturating_mul(11) / 10,
+/// The rate of `clean` for what is known of the source: a little more than that has, within the
+/// rung of its lines. In a portrait picture the short side counts.
+fn bitrate((width, height): (u32, u32), facts: &Facts) -> u32 {
+    let lines = width.min(height);
+    let rung = RUNGS.iter().find(|(rung, _)| lines <= *rung);
+    let (_, rate) = rung.unwrap_or(&RUNGS[RUNGS.len() - 1]);
+    let is_fast = facts.frame_rate.is_some_and(|rate| rate > FAST);
+    let cap = if is_fast { rate * 3 / 2 } else { *rate };
+    let wanted = if facts.span < MEASURED {
+        cap
+    } else {
+        facts.bitrate_bps.saturating_mul(11) / 10
     };
-    u32::try_from(rate.clamp(BITRATE_MIN, BITRATE_MAX)).unwrap_or(u32::MAX)
+    let rate = wanted.clamp(BITRATE_MIN.min(cap), cap);
+    u32::try_from(rate).unwrap_or(u32::MAX)
 }
 
-/// Even size within `height_max` lines that keeps the shape.
-fn fitted(width: u32, height: u32, height_max: u32) -> (u32, u32) {
+/// Even size that keeps the shape, its short side within `lines_max`.
+fn fitted(width: u32, height: u32, lines_max: u32) -> (u32, u32) {
     let even = |n: u32| (n & !1).max(2);
-    if height <= height_max {
+    let lines = width.min(height);
+    if lines <= lines_max {
         return (even(width), even(height));
     }
-    let scaled = u64::from(width) * u64::from(height_max) / u64::from(height.max(1));
-    (
-        even(u32::try_from(scaled).unwrap_or(width)),
-        even(height_max),
-    )
+    let scaled = |side: u32| {
+        let scaled = u64::from(side) * u64::from(lines_max) / u64::from(lines);
+        even(u32::try_from(scaled).unwrap_or(side))
+    };
+    (scaled(width), scaled(height))
 }
 
 /// Scales where needed and encodes; follows the source when its size changes.
@@ -169,10 +188,60 @@ fn settings((width, height): (u32, u32), facts: &Facts) -> VideoSettings {
     VideoSettings {
         width,
         height,
-        bitrate_bps: bitrate(facts),
+        bitrate_bps: bitrate((width, height), facts),
         frame_rate,
         b_frames: 0,
         // Keyframes are forced by T; this only bounds a run in which none is due.
         gop: frame_rate * 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_of_clean_follows_the_source_within_the_rung_of_its_lines() {
+        let measured = |bitrate_bps, frame_rate| Facts {
+            bitrate_bps,
+            frame_rate: Some(frame_rate),
+            span: Duration::from_secs(5),
+            ..Facts::default()
+        };
+        let unknown = Facts {
+            bitrate_bps: 90_000_000,
+            span: Duration::from_millis(300),
+            ..Facts::default()
+        };
+        let cases = [
+            ((1_280, 720), measured(2_000_000, 30.0), 2_200_000),
+            ((1_280, 720), measured(6_000_000, 30.0), 2_500_000),
+            ((1_280, 720), measured(6_000_000, 60.0), 3_750_000),
+            ((720, 1_280), measured(6_000_000, 30.0), 2_500_000),
+            ((1_920, 1_080), measured(20_000_000, 25.0), 4_500_000),
+            ((1_600, 900), measured(20_000_000, 25.0), 4_500_000),
+            ((426, 240), measured(100_000, 30.0), 350_000),
+            ((640, 360), measured(100_000, 30.0), 400_000),
+            ((1_920, 1_080), unknown, 4_500_000),
+            ((640, 360), Facts::default(), 700_000),
+        ];
+        for (size, facts, expected) in cases {
+            assert_eq!(bitrate(size, &facts), expected, "{size:?} {facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_fitted_by_its_short_side_and_never_made_larger() {
+        let cases = [
+            ((1_920, 1_080), 1_080, (1_920, 1_080)),
+            ((3_840, 2_160), 1_080, (1_920, 1_080)),
+            ((2_160, 3_840), 1_080, (1_080, 1_920)),
+            ((1_081, 1_921), 1_080, (1_080, 1_918)),
+            ((641, 361), 1_080, (640, 360)),
+            ((1, 1), 1_080, (2, 2)),
+        ];
+        for ((width, height), lines, expected) in cases {
+            assert_eq!(fitted(width, height, lines), expected, "{width} x {height}");
+        }
     }
 }
