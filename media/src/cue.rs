@@ -311,6 +311,7 @@ impl CueLog {
             head: self.head.subscribe(),
             open,
             next,
+            is_drained: false,
         }
     }
 
@@ -412,6 +413,8 @@ pub struct CueCursor {
     head: watch::Receiver<u64>,
     open: VecDeque<Arc<Cue>>,
     next: u64,
+    /// Nothing to read until there is news: known without a look at the log.
+    is_drained: bool,
 }
 
 impl CueCursor {
@@ -420,13 +423,17 @@ impl CueCursor {
         if let Some(cue) = self.open.pop_front() {
             return Some(CueNews::Opened(cue));
         }
+        if self.is_drained && !self.head.has_changed().unwrap_or(true) {
+            return None;
+        }
         let state = self.log.lock();
         self.head.mark_unchanged();
         self.next = self.next.max(state.first);
         let at = usize::try_from(self.next - state.first).ok()?;
-        let news = state.news.get(at).cloned()?;
-        self.next += 1;
-        Some(news)
+        let news = state.news.get(at).cloned();
+        self.is_drained = news.is_none() && !state.is_ended;
+        self.next += u64::from(news.is_some());
+        news
     }
 
     /// The next piece of news; waits for it. Cancel-safe.
@@ -438,10 +445,11 @@ impl CueCursor {
             if let Some(news) = self.try_next() {
                 return Ok(news);
             }
-            if self.log.lock().is_ended {
+            if !self.is_drained && self.log.lock().is_ended {
                 return Err(Ended);
             }
             self.head.changed().await.map_err(|_closed| Ended)?;
+            self.is_drained = false;
         }
     }
 }

@@ -184,7 +184,27 @@ pub struct Frame {
     /// Length-prefixed NAL units, the OBUs of a temporal unit, a raw AAC frame, or an Opus packet.
     pub payload: Bytes,
     /// Derived RTP payloads; made by the first viewer that needs them.
-    pub rtp: OnceLock<Arc<[Bytes]>>,
+    pub rtp: OnceLock<Arc<[RtpPayload]>>,
+}
+
+/// What one RTP packet carries of a frame: slices of it, so that they cost no memory of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtpPayload {
+    /// Stands before the body of a fragment.
+    pub(crate) head: Option<[u8; 2]>,
+    pub(crate) body: Bytes,
+}
+
+impl RtpPayload {
+    pub(crate) fn len(&self) -> usize {
+        self.head.map_or(0, |head| head.len()) + self.body.len()
+    }
+}
+
+impl From<Bytes> for RtpPayload {
+    fn from(body: Bytes) -> Self {
+        Self { head: None, body }
+    }
 }
 
 impl fmt::Debug for Frame {

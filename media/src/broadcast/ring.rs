@@ -356,6 +356,7 @@ impl Ring {
             place: Place::Unset(start),
             live_from,
             passed: 0,
+            is_drained: false,
         }
     }
 }
@@ -410,6 +411,8 @@ pub struct Cursor {
     place: Place,
     live_from: u64,
     passed: u32,
+    /// Nothing to read until something is written: known without a look at the ring.
+    is_drained: bool,
 }
 
 impl Cursor {
@@ -483,9 +486,13 @@ impl Cursor {
 
     /// The next frame, if it is there already.
     pub fn try_next(&mut self) -> Option<Delivery> {
+        if self.is_drained && !self.head.has_changed().unwrap_or(true) {
+            return None;
+        }
         let ring = Arc::clone(&self.ring);
         let state = ring.lock();
         self.head.mark_unchanged();
+        self.is_drained = !state.is_ended;
         let is_video = self.ring.track.kind() == Kind::Video;
         let (mut seq, mut must_be_key) = match self.place {
             Place::Unset(start) => (self.find(&state, start)?, is_video),
@@ -515,6 +522,7 @@ impl Cursor {
                 must_be_key: false,
             };
             let skipped = std::mem::take(&mut self.passed);
+            self.is_drained = seq >= state.head() && !state.is_ended;
             return Some(Delivery {
                 frame: Arc::clone(frame),
                 skipped,
@@ -542,7 +550,13 @@ impl Cursor {
     /// # Errors
     /// [`Ended`] when the track is over and all of it was read.
     pub async fn ready(&mut self) -> Result<(), Ended> {
-        self.wait(|_| false).await
+        let is_known = self.is_drained && !self.head.has_changed().unwrap_or(true);
+        if !is_known && self.has_more()? {
+            return Ok(());
+        }
+        self.head.changed().await.map_err(|_closed| Ended)?;
+        self.is_drained = false;
+        Ok(())
     }
 
     /// Waits until [`Cursor::try_next`] may give something, or the track cannot be made: then it
@@ -551,27 +565,26 @@ impl Cursor {
     /// # Errors
     /// [`Ended`] when the track is over and all of it was read.
     pub async fn ready_or_unavailable(&mut self) -> Result<(), Ended> {
-        self.wait(|state| state.unavailable.is_some()).await
+        if self.unavailable().is_some() {
+            return Ok(());
+        }
+        // Also woken when the track becomes unavailable.
+        self.ready().await
     }
 
-    async fn wait(&mut self, is_enough: fn(&State) -> bool) -> Result<(), Ended> {
-        loop {
-            {
-                let state = self.ring.lock();
-                self.head.mark_unchanged();
-                let has_more = match self.place {
-                    Place::Unset(start) => self.find(&state, start).is_some(),
-                    Place::At { seq, .. } => seq < state.head(),
-                };
-                if has_more || is_enough(&state) {
-                    return Ok(());
-                }
-                if state.is_ended {
-                    return Err(Ended);
-                }
-            }
-            self.head.changed().await.map_err(|_closed| Ended)?;
+    /// Whether there is something to read.
+    fn has_more(&mut self) -> Result<bool, Ended> {
+        let state = self.ring.lock();
+        self.head.mark_unchanged();
+        let has_more = match self.place {
+            Place::Unset(start) => self.find(&state, start).is_some(),
+            Place::At { seq, .. } => seq < state.head(),
+        };
+        if !has_more && state.is_ended {
+            return Err(Ended);
         }
+        self.is_drained = !has_more && !state.is_ended;
+        Ok(has_more)
     }
 
     /// The next frame; waits for it. Cancel-safe.
@@ -614,6 +627,7 @@ impl Cursor {
     pub fn jump_to(&mut self, t: MediaTime) -> u32 {
         let ring = Arc::clone(&self.ring);
         let state = ring.lock();
+        self.is_drained = false;
         let Place::At { seq, .. } = self.place else {
             self.place = Place::Unset(Start::At(t));
             return 0;

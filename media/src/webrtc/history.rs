@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use crate::frame::RtpPayload;
 
 /// A packet is not sent again within this, however short the way is.
 const AGAIN_MIN: Duration = Duration::from_millis(50);
@@ -21,7 +21,7 @@ pub(crate) struct Sent {
     /// Number of the first packet, with the rounds of its sequence number.
     pub(crate) first: u64,
     pub(crate) timestamp: u32,
-    pub(crate) payloads: Arc<[Bytes]>,
+    pub(crate) payloads: Arc<[RtpPayload]>,
     /// What stands in the headers beside; see [`super::stream`].
     pub(crate) marks: Marks,
 }
@@ -144,12 +144,14 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn sent(first: u64, packets: usize) -> Sent {
-        let payloads: Vec<Bytes> = (first..)
+        let payloads: Vec<RtpPayload> = (first..)
             .take(packets)
-            .map(|n| Bytes::from(n.to_string()))
+            .map(|n| Bytes::from(n.to_string()).into())
             .collect();
         Sent {
             first,
@@ -161,7 +163,7 @@ mod tests {
 
     fn found(history: &History, sequence: u16) -> Option<String> {
         let (sent, place) = history.find(sequence)?;
-        Some(String::from_utf8(sent.payloads[place].to_vec()).unwrap())
+        Some(String::from_utf8(sent.payloads[place].body.to_vec()).unwrap())
     }
 
     #[test]

@@ -8,20 +8,20 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::bitstream::h264::{self, NalKind};
-use crate::frame::{Codec, Frame};
+use crate::frame::{Codec, Frame, RtpPayload};
 
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
 /// The RTP payloads of a frame, at most `max` bytes each; made once and kept beside the frame.
-pub(crate) fn payloads(frame: &Frame, max: usize) -> &Arc<[Bytes]> {
+pub(crate) fn payloads(frame: &Frame, max: usize) -> &Arc<[RtpPayload]> {
     frame.rtp.get_or_init(|| match frame.info.codec {
         Codec::H264 => h264_payloads(frame, max).into(),
-        _ => Arc::from([frame.payload.clone()]),
+        _ => Arc::from([frame.payload.clone().into()]),
     })
 }
 
-fn h264_payloads(frame: &Frame, max: usize) -> Vec<Bytes> {
+fn h264_payloads(frame: &Frame, max: usize) -> Vec<RtpPayload> {
     let mut out = Vec::new();
     if frame.is_key
         && let Ok(config) = h264::Config::parse(&frame.info.config)
@@ -41,10 +41,10 @@ fn h264_payloads(frame: &Frame, max: usize) -> Vec<Bytes> {
 }
 
 /// The parameter sets in one packet, as of every real encoder, or one by one.
-fn parameter_sets(config: &h264::Config, max: usize, out: &mut Vec<Bytes>) {
+fn parameter_sets(config: &h264::Config, max: usize, out: &mut Vec<RtpPayload>) {
     let together = stap(config);
     if together.len() <= max {
-        out.push(together);
+        out.push(together.into());
         return;
     }
     for set in config.sps.iter().chain(&config.pps) {
@@ -63,10 +63,9 @@ fn stap(config: &h264::Config) -> Bytes {
     out.freeze()
 }
 
-fn fragment(nal: &Bytes, max: usize, out: &mut Vec<Bytes>) {
+fn fragment(nal: &Bytes, max: usize, out: &mut Vec<RtpPayload>) {
     if nal.len() <= max {
-        out.push(nal.clone());
-        return;
+        return out.push(nal.clone().into());
     }
     let header = nal.first().copied().unwrap_or(0);
     let body = nal.slice(1..);
@@ -75,11 +74,10 @@ fn fragment(nal: &Bytes, max: usize, out: &mut Vec<Bytes>) {
     for (n, piece) in body.chunks(size).enumerate() {
         let start = if n == 0 { 0x80 } else { 0 };
         let end = if n + 1 == count { 0x40 } else { 0 };
-        let mut packet = BytesMut::with_capacity(piece.len() + 2);
-        packet.put_u8(header & 0xe0 | FU_A);
-        packet.put_u8(start | end | header & 31);
-        packet.put_slice(piece);
-        out.push(packet.freeze());
+        out.push(RtpPayload {
+            head: Some([header & 0xe0 | FU_A, start | end | header & 31]),
+            body: body.slice_ref(piece),
+        });
     }
 }
 
@@ -114,10 +112,15 @@ mod tests {
             let mut out = Vec::new();
             fragment(&nal, max, &mut out);
             prop_assert!(out.iter().all(|p| p.len() <= max));
+            let out: Vec<Vec<u8>> = out.iter().map(|p| {
+                let head = p.head.as_ref().map_or(&[][..], |head| head);
+                assert_eq!(head.len() + p.body.len(), p.len());
+                [head, &p.body].concat()
+            }).collect();
             if out.len() == 1 {
-                prop_assert_eq!(&out[0], &nal);
+                prop_assert_eq!(&out[0][..], &nal[..]);
             } else {
-                let sizes: Vec<usize> = out.iter().map(Bytes::len).collect();
+                let sizes: Vec<usize> = out.iter().map(Vec::len).collect();
                 prop_assert!(sizes[..sizes.len() - 1].iter().all(|s| *s == sizes[0]));
                 prop_assert!(sizes[sizes.len() - 1] <= sizes[0]);
                 let joined: Vec<u8> = out.iter().flat_map(|p| p[2..].to_vec()).collect();

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::shared::error::Error;
 
@@ -18,7 +18,7 @@ use super::packetise::payloads;
 
 use super::sdp::Extensions;
 use super::srtp::Srtp;
-use crate::frame::{Frame, Kind};
+use crate::frame::{Frame, Kind, RtpPayload};
 use crate::time::MediaTime;
 
 /// Packets kept for retransmission.
@@ -106,7 +106,7 @@ impl Stream {
             bytes += self.put(&sent, place, srtp, run)?;
         }
         let count = u32::try_from(sent.payloads.len()).unwrap_or(u32::MAX);
-        let octets: usize = sent.payloads.iter().map(Bytes::len).sum();
+        let octets: usize = sent.payloads.iter().map(RtpPayload::len).sum();
         self.next += u64::from(count);
         self.packets = self.packets.wrapping_add(count);
         let octets = u32::try_from(octets).unwrap_or(u32::MAX);
@@ -170,7 +170,7 @@ impl Stream {
     }
 
     fn size(&self, sent: &Sent, place: usize, srtp: &Srtp) -> usize {
-        let payload = sent.payloads.get(place).map_or(0, Bytes::len);
+        let payload = sent.payloads.get(place).map_or(0, RtpPayload::len);
         HEADER_BYTES + self.extension(sent, place).length + payload + srtp.overhead()
     }
 
@@ -198,7 +198,10 @@ impl Stream {
         buffer.put_u32(sent.timestamp);
         buffer.put_u32(self.spec.ssrc);
         buffer.put_slice(extension.as_bytes());
-        buffer.put_slice(payload);
+        if let Some(head) = payload.head {
+            buffer.put_slice(&head);
+        }
+        buffer.put_slice(&payload.body);
         let protected = srtp.protect(buffer, start, header_bytes, number);
         if protected.is_err() {
             run.forget(start);
