@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use lamplight_media::cue::{At, CueKind, NewCue};
 use lamplight_media::hls::{Media, RenditionId};
+use lamplight_media::time::MediaTime;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -13,7 +16,7 @@ use crate::support::list::List;
 const HALF: Duration = Duration::from_millis(500);
 
 fn gaps(list: &List) -> Vec<u64> {
-    let gaps = list.segments.iter().filter(|s| s.is_gap);
+    let gaps = list.complete().filter(|s| s.is_gap);
     gaps.map(|s| s.msn).collect()
 }
 
@@ -214,6 +217,44 @@ async fn a_picture_that_stops_is_a_gap_while_the_sound_goes_on() {
     packaged.lists().await;
     packaged.media_of(RenditionId::Src).await;
     packaged.media_of(RenditionId::Aac).await;
+}
+
+/// News goes with the sound while there is no picture.
+#[tokio::test(start_paused = true)]
+async fn sound_carries_cues_while_the_picture_is_away() {
+    let mut packaged = Packaged::start();
+    packaged.run(Duration::from_millis(5_300)).await;
+    packaged.show.sends_picture = false;
+    packaged.run(Duration::from_secs(3)).await;
+    let cue = NewCue {
+        id: "card-1".into(),
+        class: "card".into(),
+        duration: None,
+        kind: CueKind::Passing,
+        payload: Bytes::new(),
+    };
+    let at = At::Time(MediaTime::from_micros(9_000_000));
+    let broadcast = packaged.show.broadcast();
+    broadcast.cue(Instant::now(), at, cue).await.unwrap();
+    packaged.run(Duration::from_secs(4)).await;
+    let aac = packaged.list(RenditionId::Aac).await;
+    let mut carriers = Vec::new();
+    for (segment, part) in aac
+        .segments
+        .iter()
+        .flat_map(|s| s.parts.iter().map(move |p| (s, p)))
+    {
+        let Media::Found(bytes) = packaged.media(RenditionId::Aac, &part.uri).await else {
+            panic!("{part:?} is listed")
+        };
+        if bytes.windows(6).any(|w| w == b"card-1") {
+            carriers.push(segment.start_ms());
+        }
+    }
+    let [start_ms] = carriers[..] else {
+        panic!("{carriers:?} in {}", aac.text)
+    };
+    assert!((7_000..=9_000).contains(&start_ms), "{start_ms}");
 }
 
 /// A publisher that comes back is passed through, though its picture was re-encoded before.

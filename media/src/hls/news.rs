@@ -1,7 +1,8 @@
 //! Cue news on its way into parts (spec media.md 1.5 rules 1 and 3).
 //!
 //! Invariants
-//! - News is carried by the part that holds its T; news for a gap by the first part after it.
+//! - News is carried by the part that holds its T, of the picture or, where there is none, of the
+//!   sound; news for a silence by the first part after it.
 //! - News for a T that was cut already is not carried: listed cues are in the playlists.
 
 use crate::cue::{AHEAD_COUNT_MAX, CueKind, CueNews};
@@ -18,6 +19,8 @@ pub(super) struct News {
     waiting: Vec<CueNews>,
     /// Frames before this are in parts already.
     carried_until: MediaTime,
+    /// News had to leave since a part carried some.
+    has_lost: bool,
 }
 
 impl News {
@@ -25,18 +28,22 @@ impl News {
         Self {
             waiting: Vec::new(),
             carried_until: MediaTime::ZERO,
+            has_lost: false,
         }
     }
 
-    /// Keeps news until its part comes. Returns what had to leave for it: the oldest of a long gap.
-    pub(super) fn hear(&mut self, news: CueNews) -> Option<CueNews> {
+    /// Keeps news until its part comes. True when for the first time in a silence the oldest had to
+    /// leave for it.
+    pub(super) fn hear(&mut self, news: CueNews) -> bool {
         if time_of(&news) < self.carried_until {
-            return None;
+            return false;
         }
         let is_full = self.waiting.len() >= NEWS_MAX;
-        let left = is_full.then(|| self.waiting.remove(0));
+        if is_full {
+            self.waiting.remove(0);
+        }
         self.waiting.push(news);
-        left
+        is_full && !std::mem::replace(&mut self.has_lost, true)
     }
 
     /// The news whose T is shown in this part.
@@ -47,6 +54,7 @@ impl News {
         let length = part.end.micros_since(last);
         let shown_until = shown.map_or(part.end, |pts| pts.shifted(length));
         self.carried_until = self.carried_until.max(part.end);
+        self.has_lost = false;
         let is_due = |news: &mut CueNews| time_of(news) < shown_until;
         self.waiting.extract_if(.., is_due).collect()
     }

@@ -157,8 +157,8 @@ impl Packager {
             let date = self.wall.tell(t, || self.broadcast.wall(t));
             self.stream.tell(&news, date);
         }
-        if self.news.hear(news).is_some() {
-            warn!(broadcast.id = %self.broadcast.key(), "news of a long gap is in no part");
+        if self.news.hear(news) {
+            warn!(broadcast.id = %self.broadcast.key(), "too much news for one silence");
         }
     }
 
@@ -346,7 +346,8 @@ impl Packager {
     }
 
     fn part(&mut self, rendition: RenditionId, part: &PartCut) {
-        let carries = rendition == RenditionId::Src || self.video.is_none();
+        let is_shown = self.video.as_ref().is_some_and(|v| !v.line.is_gap());
+        let carries = rendition == RenditionId::Src || !is_shown;
         let news = if carries {
             self.news.carry(part)
         } else {

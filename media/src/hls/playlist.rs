@@ -91,7 +91,7 @@ impl Snapshot<'_> {
         }
         // A skipped segment took its init section's tag along; the player still knows it.
         let before = skipped.checked_sub(1).and_then(|n| window.segments.get(n));
-        let mut init = before.map(|s| s.init);
+        let mut init = before.and_then(|s| s.init);
         for (n, segment) in window.segments.iter().enumerate().skip(skipped) {
             if n > 0 || segment.msn == 0 {
                 write_break(out, segment)?;
@@ -178,8 +178,10 @@ impl Snapshot<'_> {
         segment: &Segment,
         init: &mut Option<u32>,
     ) -> std::fmt::Result {
-        if init.replace(segment.init) != Some(segment.init) {
-            let (instance, n) = (self.instance, segment.init);
+        if let Some(n) = segment.init.filter(|_| !segment.is_gap)
+            && init.replace(n) != Some(n)
+        {
+            let instance = self.instance;
             writeln!(out, "#EXT-X-MAP:URI=\"{instance}-init{n}.mp4\"")?;
         }
         writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date(segment.wall))

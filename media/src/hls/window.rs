@@ -62,8 +62,8 @@ pub(super) struct Segment {
     pub(super) is_discontinuity: bool,
     /// An interval without media.
     pub(super) is_gap: bool,
-    /// Number of its init section.
-    pub(super) init: u32,
+    /// Number of its init section; a gap has that of the segment before it, if any.
+    pub(super) init: Option<u32>,
     pub(super) parts: Vec<Part>,
     pub(super) duration: Duration,
     pub(super) bytes: Bytes,
@@ -132,7 +132,7 @@ impl Window {
     }
 
     pub(super) fn begin(&mut self, opening: Opening) {
-        let init = self.inits.back().map_or(0, |i| i.0);
+        let init = self.inits.back().map(|i| i.0);
         self.open = Some(Segment {
             msn: self.next_msn,
             start: opening.start,
@@ -207,7 +207,7 @@ impl Window {
             }
             self.forget();
         }
-        let oldest = self.all().next().map_or(0, |s| s.init);
+        let oldest = self.all().find_map(|s| s.init).unwrap_or(0);
         while self.inits.len() > 1 && self.inits.front().is_some_and(|i| i.0 < oldest) {
             self.inits.pop_front();
         }

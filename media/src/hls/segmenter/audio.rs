@@ -235,6 +235,7 @@ impl AudioLine {
     /// Closes the open segment. With a next one it lasts until that begins, whatever it holds, but
     /// for a frame that lies across the bound.
     fn close(&mut self, next: Option<MediaTime>, cuts: &mut Vec<Cut>) {
+        let next = next.map(|next| self.bounded(next));
         if let (Place::Empty(bound), Some(next)) = (&self.place, next) {
             let bound = *bound;
             begin(bound, None, cuts);
@@ -260,11 +261,23 @@ impl AudioLine {
         }
     }
 
+    /// The end a segment may have: the picture's next one, unless T lies far ahead there.
+    fn bounded(&self, next: MediaTime) -> MediaTime {
+        let us_max = self.targets.segment_us_max();
+        match &self.place {
+            Place::Empty(bound) | Place::Silent(bound) | Place::Media(_, bound) => {
+                next.min(bound.start.shifted(us_max))
+            }
+            Place::Before | Place::Gap(_) => next,
+        }
+    }
+
     /// Following: nothing comes for T before `until`.
     fn follow_silence(&mut self, until: MediaTime, cuts: &mut Vec<Cut>) {
         while self.bounds.front().is_some_and(|b| b.start <= until) {
             self.next_segment(cuts);
         }
+        let until = self.bounded(until);
         self.fill(until, self.targets.part_us(), cuts);
     }
 

@@ -197,6 +197,32 @@ fn segments_that_wait_for_sound_are_bounded() {
     assert!(begun >= 900, "{begun}");
 }
 
+/// The picture's next segment begins a day later on T: the sound's open one does not last so long.
+#[test]
+fn a_segment_of_sound_is_not_longer_than_may_be_whatever_comes_next() {
+    let day = MediaTime::from_micros(86_400_000_000);
+    let info = Arc::new(audio_info());
+    for sounds in [0, 20] {
+        let mut line = AudioLine::new(TARGETS, true);
+        let mut cuts = line.bound(MediaTime::ZERO, false);
+        cuts.extend(line.advance(MediaTime::from_micros(1_000_000)));
+        for n in 0..sounds {
+            let at = MediaTime::from_ticks(n * 1_024, 44_100).as_micros();
+            cuts.extend(line.push(frame(TrackId::Audio, &info, at, true)));
+        }
+        cuts.extend(line.bound(day, true));
+        cuts.extend(line.advance(day.shifted(1)));
+        cuts.extend(line.silence(day));
+        cuts.extend(line.finish(Some(day.shifted(1_000_000))));
+        let ends = cuts.iter().filter_map(|cut| match cut {
+            Cut::End { end } => Some(end.as_micros()),
+            _ => None,
+        });
+        assert_eq!(ends.collect::<Vec<_>>(), [4_400_000, 86_401_000_000]);
+        assert!(cuts.len() < 40, "{}", cuts.len());
+    }
+}
+
 /// Sound alone, with holes of any length: its segments tile T and none is too long.
 fn lead(steps: &[i64]) -> (Vec<Cut>, i64) {
     let info = Arc::new(audio_info());

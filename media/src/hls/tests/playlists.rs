@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{CONFIG, Show, text};
 use crate::cue::{At, CueKind, NewCue};
+use crate::hls::window::Opening;
 use crate::hls::{Answer, Directives, Held, Media, RenditionId, Stream};
 use crate::time::MediaTime;
 
@@ -190,6 +192,45 @@ async fn a_request_held_for_three_target_durations_is_given_up() {
     let answer = stream.multivariant(None).await;
     assert!(matches!(answer, Answer::Busy));
     assert_eq!(begun.elapsed().as_secs(), 12);
+}
+
+/// A list that begins with a gap: the init section is named where the first media uses it, in a
+/// delta too.
+#[tokio::test(start_paused = true)]
+async fn an_init_section_is_named_once_there_is_one() {
+    let stream = Stream::new("abcdefghijkl", CONFIG, Held::default());
+    stream.show(RenditionId::Src);
+    let at = |n: i64| MediaTime::from_micros(n * 2_000_000);
+    for n in 0..20 {
+        stream.edit(RenditionId::Src, |window| {
+            let is_gap = n < 3;
+            if !is_gap {
+                window.set_init(Bytes::from_static(b"init"));
+            }
+            window.begin(Opening {
+                start: at(n),
+                wall: OffsetDateTime::UNIX_EPOCH,
+                is_discontinuity: false,
+                is_gap,
+            });
+            let bytes = Bytes::from_static(if is_gap { b"" } else { b"x" });
+            window.append(Duration::from_secs(2), true, bytes);
+            window.end(Instant::now(), at(n + 1));
+        });
+        let asked = [
+            Directives::default(),
+            Directives::parse("_HLS_skip=YES").unwrap(),
+        ];
+        for asked in asked {
+            let list = text(&stream.playlist(RenditionId::Src, asked).await);
+            let maps = list.matches("#EXT-X-MAP").count();
+            let is_skipped = list.contains("SKIPPED-SEGMENTS=") && !list.contains("-s3.m4s");
+            assert_eq!(maps, usize::from(n >= 3 && !is_skipped), "{list}");
+            let map = list.find("#EXT-X-MAP").unwrap_or(0);
+            let gap = list.rfind("#EXT-X-GAP").unwrap_or(0);
+            assert!(maps == 0 || map > gap, "{list}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
