@@ -154,8 +154,9 @@ async fn a_publisher_that_comes_back_is_one_discontinuity() {
     for away_ms in [2_100, 3_700, 10_300, 29_900] {
         let mut packaged = Packaged::start();
         packaged.run(Duration::from_millis(5_300)).await;
+        packaged.show.leave();
         packaged.wait(Duration::from_millis(away_ms)).await;
-        packaged.show.restart();
+        packaged.show.come_back();
         packaged.run(Duration::from_millis(5_000)).await;
         let [src, aac] = packaged.lists().await;
         assert_eq!(src.breaks().len(), 1, "{}", src.text);
@@ -180,8 +181,9 @@ async fn a_publisher_that_comes_back_is_one_discontinuity() {
 async fn sound_that_comes_back_long_before_the_picture_is_one_discontinuity_too() {
     let mut packaged = Packaged::start();
     packaged.run(Duration::from_millis(5_300)).await;
+    packaged.show.leave();
     packaged.wait(Duration::from_millis(8_000)).await;
-    packaged.show.restart();
+    packaged.show.come_back();
     packaged.show.sends_picture = false;
     packaged.run(Duration::from_millis(7_000)).await;
     packaged.lists().await;
@@ -265,8 +267,9 @@ async fn a_publisher_that_comes_back_is_passed_through_again() {
     packaged.run(Duration::from_millis(7_000)).await;
     assert_eq!(packaged.list(RenditionId::Src).await.breaks().len(), 1);
     packaged.clean.as_mut().unwrap().is_running = false;
+    packaged.show.leave();
     packaged.wait(Duration::from_millis(5_000)).await;
-    packaged.show.restart();
+    packaged.show.come_back();
     packaged.show.form.gop = 60;
     let clean = packaged.clean.as_mut().unwrap();
     clean.come_back(2);
@@ -289,7 +292,10 @@ enum Scene {
     SoundOnly,
     Nothing,
     Cut,
-    Restart,
+    /// A publisher goes away, and comes back with the next scene.
+    Away,
+    /// Another takes its place.
+    Takeover,
 }
 
 fn scene() -> impl Strategy<Value = (Scene, u64)> {
@@ -299,7 +305,8 @@ fn scene() -> impl Strategy<Value = (Scene, u64)> {
         1 => Just(Scene::SoundOnly),
         2 => Just(Scene::Nothing),
         2 => Just(Scene::Cut),
-        2 => Just(Scene::Restart),
+        2 => Just(Scene::Away),
+        1 => Just(Scene::Takeover),
     ];
     (scene, 1_u64..120)
 }
@@ -313,8 +320,11 @@ async fn play(gop: i64, scenes: Vec<(Scene, u64)>) {
         packaged.show.sends_picture = !matches!(scene, Scene::SoundOnly | Scene::Nothing);
         packaged.show.sends_sound = !matches!(scene, Scene::PictureOnly | Scene::Nothing);
         packaged.show.is_cut = matches!(scene, Scene::Cut);
-        if let Scene::Restart = scene {
-            packaged.show.restart();
+        match scene {
+            Scene::Away => packaged.show.leave(),
+            Scene::Takeover => packaged.show.come_back(),
+            _ if packaged.show.is_away() => packaged.show.come_back(),
+            _ => {}
         }
         for _ in 0..tenths {
             packaged.run(Duration::from_millis(100)).await;

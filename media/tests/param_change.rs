@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use crate::support::hls::Packaged;
 use crate::support::sound_info;
 
-/// Another sample rate: at the next segment both renditions have a discontinuity, and the sound goes
-/// on there with its own init section.
+/// Another sample rate: at the next segment both renditions have a discontinuity, and the sound
+/// goes on there with its own init section.
 #[tokio::test(start_paused = true)]
 async fn new_parameters_of_the_sound_are_one_discontinuity_in_both_renditions() {
     for cut_ms in [4_100, 4_700, 5_900] {

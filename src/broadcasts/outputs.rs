@@ -1,7 +1,8 @@
 //! What is made of a live broadcast: its converters and its LL-HLS package.
 //!
-//! Invariant: a broadcast that ended is served as LL-HLS for [`STAYS`] more, then forgotten, whether
-//! or not its room has gone live afresh; at most [`PACKAGES_MAX`] of one room, the oldest leaves.
+//! Invariant: a broadcast that ended is served as LL-HLS for [`STAYS`] more, then forgotten; going
+//! live afresh changes nothing about that. Of one room there are at most [`PACKAGES_MAX`] packages,
+//! the oldest leaves.
 
 use std::sync::Arc;
 use std::time::Duration;

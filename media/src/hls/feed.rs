@@ -196,7 +196,8 @@ impl VideoFeed {
     }
 
     fn turn(&mut self, from: MediaTime) {
-        info!(broadcast.id = %self.broadcast.key(), "pictures or keyframes too far apart, re-encoding");
+        let broadcast = self.broadcast.key();
+        info!(broadcast.id = %broadcast, "pictures or keyframes too far apart, re-encoding");
         let clean = self.broadcast.cursor(TrackId::Clean, Start::At(from));
         self.mode = Mode::Turning(Turning {
             clean,
@@ -253,7 +254,8 @@ impl VideoFeed {
         if !first.is_some_and(|delivery| self.is_new_session(&delivery)) {
             return false;
         }
-        info!(broadcast.id = %self.broadcast.key(), "the publisher is back, no re-encoding for now");
+        let broadcast = self.broadcast.key();
+        info!(broadcast.id = %broadcast, "the publisher is back, no re-encoding for now");
         self.cursor = source();
         self.mode = Mode::Source;
         self.watch = Watch::default();
@@ -270,7 +272,8 @@ impl VideoFeed {
 
     /// `clean` cannot be made any longer: the source comes back at its next keyframe.
     fn fall_back(&mut self, reason: &'static str) {
-        warn!(broadcast.id = %self.broadcast.key(), reason, "re-encoding failed, back to the source");
+        let broadcast = self.broadcast.key();
+        warn!(broadcast.id = %broadcast, reason, "re-encoding failed, back to the source");
         let from = self.passed.unwrap_or(MediaTime::ZERO).shifted(1);
         self.cursor = self.broadcast.cursor(TrackId::Video, Start::At(from));
         self.mode = Mode::Source;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lamplight_media::broadcast::{
-    Broadcast, BroadcastKey, Broadcasts, EndReason, Limits, Publisher,
+    Broadcast, BroadcastKey, Broadcasts, EndReason, Limits, PublishPolicy, Publisher,
 };
-use lamplight_media::frame::{Codec, Frame, Kind, Sample, Shape, TrackId, TrackInfo};
-use lamplight_media::time::{MediaTime, SourceTime};
+use lamplight_media::frame::{Codec, Kind, Sample, Shape, TrackInfo};
+use lamplight_media::time::SourceTime;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -34,8 +34,7 @@ pub(crate) struct Form {
 
 /// A publisher that writes a show frame by frame.
 pub(crate) struct Show {
-    /// Kept alive: a broadcast ends with its hub.
-    _hub: Arc<Broadcasts>,
+    hub: Arc<Broadcasts>,
     broadcast: Arc<Broadcast>,
     publisher: Option<Publisher>,
     pub(crate) form: Form,
@@ -48,7 +47,6 @@ pub(crate) struct Show {
     /// The same for both tracks: the line is cut, and what was sent meanwhile arrives late.
     pub(crate) is_cut: bool,
     late: Vec<Sample>,
-    placed: Placed,
     /// How much longer than its pictures last this publisher takes for each, in microseconds.
     pub(crate) dawdles_us: u64,
     /// The next picture is a keyframe wherever it stands.
@@ -66,18 +64,9 @@ impl Show {
 
     pub(crate) fn of(form: Form) -> Self {
         let hub = Broadcasts::new(Limits::default());
-        let now = Instant::now();
-        let key = BroadcastKey::new("room_1");
-        let wall = OffsetDateTime::UNIX_EPOCH + SHOW_BEGAN;
-        let mut publisher = hub.open(key, now, wall).expect("the hub is empty");
-        publisher
-            .set_track(now, picture_info())
-            .expect("the first picture track");
-        publisher
-            .set_track(now, sound_info(44_100))
-            .expect("the first sound track");
+        let publisher = publish(&hub);
         Self {
-            _hub: hub,
+            hub,
             broadcast: Arc::clone(publisher.broadcast()),
             publisher: Some(publisher),
             form,
@@ -87,7 +76,6 @@ impl Show {
             held: Vec::new(),
             is_cut: false,
             late: Vec::new(),
-            placed: Placed::default(),
             dawdles_us: 0,
             is_key_due: false,
             pictures: 0,
@@ -95,15 +83,23 @@ impl Show {
         }
     }
 
-    /// The publisher comes back: its clock begins at zero, with a keyframe, T at the running T.
-    pub(crate) fn restart(&mut self) {
-        (self.pictures, self.sounds) = (0, 0);
+    /// The publisher goes away, and the broadcast waits for it.
+    pub(crate) fn leave(&mut self) {
+        self.publisher = None;
         self.held.clear();
         self.late.clear();
-        let now = self.broadcast.now_t(Instant::now());
-        let newest = self.placed.newest.map(|t| t + self.picture_length());
-        self.placed.offset = newest.map_or(now, |newest| newest.max(now));
-        self.placed.discontinuities += 1;
+    }
+
+    /// The publisher comes back, or another in its place: a clock that begins at zero, a keyframe
+    /// first.
+    pub(crate) fn come_back(&mut self) {
+        self.leave();
+        self.publisher = Some(publish(&self.hub));
+        (self.pictures, self.sounds) = (0, 0);
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        self.publisher.is_none()
     }
 
     pub(crate) fn broadcast(&self) -> Arc<Broadcast> {
@@ -114,10 +110,9 @@ impl Show {
         self.publisher.as_mut().expect("the show goes on")
     }
 
-    /// The publish session ends, and the broadcast with it.
+    /// The broadcast ends.
     pub(crate) fn finish(&mut self, reason: EndReason) {
-        let publisher = self.publisher.take().expect("the show goes on");
-        publisher.finish(reason);
+        self.broadcast.end(reason);
     }
 
     /// Lets the show run for a while of virtual time, in decode order.
@@ -144,7 +139,7 @@ impl Show {
     fn picture(&mut self) {
         let n = self.pictures;
         self.pictures += 1;
-        if !self.sends_picture {
+        if !self.sends_picture || self.is_away() {
             return;
         }
         let is_key = n % self.form.gop == 0 || std::mem::take(&mut self.is_key_due);
@@ -169,12 +164,7 @@ impl Show {
         self.late.push(sample);
         if !self.is_cut {
             for sample in std::mem::take(&mut self.late) {
-                if self.placed.discontinuities == 0 {
-                    let t = self.publisher().write(Instant::now(), sample);
-                    self.placed.newest = self.placed.newest.max(t);
-                } else {
-                    self.placed.write(&self.broadcast, &sample);
-                }
+                self.publisher().write(Instant::now(), sample);
             }
         }
     }
@@ -182,7 +172,7 @@ impl Show {
     fn sound(&mut self) {
         let n = self.sounds;
         self.sounds += 1;
-        if !self.sends_sound {
+        if !self.sends_sound || self.is_away() {
             return;
         }
         let sample = Sample {
@@ -203,37 +193,17 @@ impl Show {
     }
 }
 
-/// A later publish session, written into the rings as the hub places it: one offset, and one
-/// discontinuity more than before.
-#[derive(Default)]
-struct Placed {
-    offset: MediaTime,
-    discontinuities: u32,
-    newest: Option<MediaTime>,
-}
-
-impl Placed {
-    fn write(&mut self, broadcast: &Broadcast, sample: &Sample) {
-        let (track, duration) = match sample.kind {
-            Kind::Video => (TrackId::Video, None),
-            Kind::Audio => (TrackId::Audio, Some(Duration::from_nanos(23_219_955))),
-        };
-        let info = broadcast.source(sample.kind).expect("the track is known");
-        let t = self.offset.shifted(sample.dts.as_micros());
-        self.newest = self.newest.max(Some(t));
-        broadcast.made(track).write(Frame {
-            track,
-            info,
-            dts: t,
-            pts: t,
-            duration,
-            is_key: sample.is_key,
-            is_discardable: false,
-            discontinuities: self.discontinuities,
-            payload: sample.payload.clone(),
-            rtp: std::sync::OnceLock::new(),
-        });
+fn publish(hub: &Arc<Broadcasts>) -> Publisher {
+    let now = Instant::now();
+    let at = (now, OffsetDateTime::UNIX_EPOCH + SHOW_BEGAN);
+    let key = BroadcastKey::new("room_1");
+    let joined = hub.join(key, at, PublishPolicy::default());
+    let mut publisher = joined.expect("a publisher may come back");
+    for info in [picture_info(), sound_info(44_100)] {
+        let set = publisher.set_track(now, info);
+        set.expect("the codecs stay the same");
     }
+    publisher
 }
 
 pub(crate) fn picture_info() -> TrackInfo {
