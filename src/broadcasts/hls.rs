@@ -35,9 +35,8 @@ pub(super) async fn multivariant(
     held: Held,
     headers: HeaderMap,
 ) -> Response {
-    let stream = match outputs::newest(&app, &room) {
-        Some(stream) => stream,
-        None => return absent(&app, &room).await,
+    let Some(stream) = outputs::newest(&app, &room) else {
+        return absent(&app, &room).await;
     };
     let session = app.config.hls.sessions.then(|| {
         let mut session = new_secret("");
@@ -63,9 +62,8 @@ pub(super) async fn file(
     held: Held,
     headers: HeaderMap,
 ) -> Response {
-    let stream = match outputs::holding(&app, &room, &name) {
-        Some(stream) => stream,
-        None => return absent(&app, &room).await,
+    let Some(stream) = outputs::holding(&app, &room, &name) else {
+        return absent(&app, &room).await;
     };
     let Some(rendition) = RenditionId::parse(&rendition) else {
         return cached(ApiError::not_found().into_response(), A_SECOND);
