@@ -6,7 +6,7 @@ use rtc::rtcp::extended_report::{ExtendedReport, ReceiverReferenceTimeReportBloc
 use rtc::rtcp::packet::{Packet, unmarshal};
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
+use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate as remb;
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::reception_report::ReceptionReport;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
@@ -49,7 +49,7 @@ fn note(packet: &dyn Packet, out: &mut Vec<Feedback>) {
         });
     } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
         out.extend(report.reports.iter().cloned().map(Feedback::Reception));
-    } else if let Some(estimate) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
+    } else if let Some(estimate) = any.downcast_ref::<remb::ReceiverEstimatedMaximumBitrate>() {
         out.push(Feedback::Estimate(estimate.bitrate));
     } else if let Some(extended) = any.downcast_ref::<ExtendedReport>() {
         let ssrc = extended.sender_ssrc;

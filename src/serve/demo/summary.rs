@@ -62,8 +62,8 @@ impl Summary {
             ..
         } = self;
         let obs = if self.has_publisher {
-            "The test pattern is on air and steps aside for you. In OBS > Settings > Stream choose\n  \
-             Custom and put in:"
+            "The test pattern is on air and steps aside for you. In OBS > Settings > Stream\n  \
+             choose Custom and put in:"
         } else {
             "The room waits for you. In OBS > Settings > Stream choose Custom and put in:"
         };
