@@ -12,6 +12,7 @@
 //! Not here: who may publish, rooms, users; tasks (the server runs the futures).
 
 mod attendance;
+mod facts;
 mod hub;
 mod publisher;
 mod ring;
@@ -35,10 +36,11 @@ use crate::time::{MediaTime, micros};
 
 use self::attendance::{Attendance, Came, NotNow, Went};
 pub use self::attendance::{PublishPolicy, Takeover};
+pub use self::facts::Facts;
 pub use self::hub::{Broadcasts, Event, Limits, OpenError};
 pub use self::publisher::{CodecChanged, Publisher};
 use self::ring::Ring;
-pub use self::ring::{Cursor, Delivery, Ended, Facts, Start, TrackWriter};
+pub use self::ring::{Cursor, Delivery, Ended, Start, TrackWriter};
 use self::timeline::WallClock;
 
 /// A cue for "now" takes the running T when no frame comes for this long.
