@@ -334,16 +334,15 @@ fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
 #[tokio::test(start_paused = true)]
 async fn a_publisher_that_comes_back_in_time_goes_on_in_the_same_instance() {
     let hub = Broadcasts::new(Limits::default());
-    let watch = tokio::spawn({
-        let hub = Arc::clone(&hub);
-        async move { hub.watch().await }
-    });
     let publisher = on_air(&hub);
     let broadcast = Arc::clone(publisher.broadcast());
     let mut cursor = broadcast.cursor(TrackId::Video, Start::OldestKey);
     let first = cursor.try_next().unwrap().frame;
     drop(publisher);
-    tokio::time::sleep(Duration::from_secs(29)).await;
+    tokio::select! {
+        () = hub.watch() => unreachable!("it watches for ever"),
+        () = tokio::time::sleep(Duration::from_secs(29)) => {}
+    }
     assert!(!broadcast.has_publisher() && !broadcast.is_ended());
     let again = on_air(&hub);
     assert!(Arc::ptr_eq(again.broadcast(), &broadcast));
@@ -356,7 +355,6 @@ async fn a_publisher_that_comes_back_in_time_goes_on_in_the_same_instance() {
         "a gap as long as the real one"
     );
     assert_eq!(told(&hub), ["started", "tracks", "lost", "returned"]);
-    watch.abort();
 }
 
 #[tokio::test(start_paused = true)]
