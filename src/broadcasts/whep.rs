@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use dashmap::DashMap;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use lamplight_media::broadcast::{Broadcast, BroadcastKey};
 use lamplight_media::webrtc::Port;
@@ -26,6 +26,7 @@ use tracing::Instrument;
 
 use super::store;
 use crate::app::App;
+use crate::config::IceServer;
 use crate::http::{ApiError, Client, Code, Path, read_body};
 
 const SDP: &str = "application/sdp";
@@ -218,7 +219,21 @@ fn admit(app: &App, viewers: &Arc<Viewers>, room: String, accepted: Accepted) ->
         (ETAG, tag),
         (CACHE_CONTROL, "no-store".to_owned()),
     ];
-    (StatusCode::CREATED, headers, answer).into_response()
+    (StatusCode::CREATED, headers, links(app), answer).into_response()
+}
+
+/// One `Link` for each ICE server (RFC 9725 4.6).
+fn links(app: &App) -> AppendHeaders<Vec<(HeaderName, String)>> {
+    let link = |server: &IceServer| {
+        let user = server.user.as_ref().map(|(user, credential)| {
+            format!(
+                "; username=\"{user}\"; credential=\"{credential}\"; credential-type=\"password\""
+            )
+        });
+        let user = user.unwrap_or_default();
+        (LINK, format!("<{}>; rel=\"ice-server\"{user}", server.url))
+    };
+    AppendHeaders(app.config.webrtc.ice_servers.iter().map(link).collect())
 }
 
 /// The viewer leaves: 200, as OBS and the draft want it.
@@ -296,11 +311,12 @@ pub(super) async fn endpoint() -> Response {
 }
 
 /// OPTIONS of the endpoint, when it is no preflight.
-pub(super) async fn endpoint_options() -> Response {
-    ([(ALLOW, ENDPOINT_METHODS), (ACCEPT_POST, SDP)], ()).into_response()
+pub(super) async fn endpoint_options(State(app): State<App>) -> Response {
+    let headers = [(ALLOW, ENDPOINT_METHODS), (ACCEPT_POST, SDP)];
+    (headers, links(&app)).into_response()
 }
 
 /// OPTIONS of a session, when it is no preflight.
-pub(super) async fn session_options() -> Response {
-    ([(ALLOW, SESSION_METHODS)], ()).into_response()
+pub(super) async fn session_options(State(app): State<App>) -> Response {
+    ([(ALLOW, SESSION_METHODS)], links(&app)).into_response()
 }

@@ -57,6 +57,44 @@ pub struct Webrtc {
     pub public_addrs: Vec<IpAddr>,
     pub public_port: u16,
     pub payload_bytes_max: usize,
+    pub ice_servers: Vec<IceServer>,
+}
+
+/// A STUN or TURN server that players are told of.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IceServer {
+    /// For example `turn:turn.example:3478?transport=udp`.
+    pub url: String,
+    /// User name and credential, which a TURN server wants.
+    pub user: Option<(String, String)>,
+}
+
+impl fmt::Debug for IceServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IceServer")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl IceServer {
+    /// Reads `stun:HOST`, or `turn:HOST USER CREDENTIAL`.
+    fn parse(text: &str) -> Option<Self> {
+        let is_plain = |b: u8| b.is_ascii_graphic() && !b"\"\\<>,;".contains(&b);
+        if !text.bytes().all(|b| is_plain(b) || b == b' ') {
+            return None;
+        }
+        let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
+        let (url, user) = match words.as_slice() {
+            [url] if url.starts_with("stun:") => (url, None),
+            [url, user, credential] if url.starts_with("turn:") => {
+                (url, Some(((*user).to_owned(), (*credential).to_owned())))
+            }
+            _ => return None,
+        };
+        let url = (*url).to_owned();
+        (url.len() > "stun:".len()).then_some(Self { url, user })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -238,6 +276,8 @@ impl Config {
 }
 
 const ADDRESS: &str = "an address and port, for example 0.0.0.0:8080 or [::]:8080";
+const ICE_SERVERS: &str =
+    "a list of stun:HOST or \"turn:HOST USER CREDENTIAL\", for example [\"stun:stun.example\"]";
 const ADDRESSES: &str = "a list of IP addresses, for example [\"203.0.113.7\"]";
 
 impl Http {
@@ -258,6 +298,7 @@ impl Webrtc {
             public_addrs: reader.value("webrtc.public_addrs", ADDRESSES),
             public_port: reader.value("webrtc.public_port", "a port, 0 to 65535"),
             payload_bytes_max: reader.count("webrtc.payload_bytes_max", 500..=1_200),
+            ice_servers: reader.list("webrtc.ice_servers", ICE_SERVERS, IceServer::parse),
         }
     }
 }

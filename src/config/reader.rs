@@ -105,10 +105,26 @@ impl Reader {
         self.default_of(key)
     }
 
+    /// A list of texts, each of which `parse` must take.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
+        let texts: Vec<String> = self.value(key, allowed);
+        let parsed: Option<Vec<T>> = texts.iter().map(|text| parse(text)).collect();
+        parsed.unwrap_or_else(|| {
+            self.refuse(key, allowed);
+            Vec::new()
+        })
+    }
+
     /// Says that the value of a key will not do.
     pub(super) fn refuse(&mut self, key: &str, allowed: &str) {
         let value = match self.figment.find_value(key) {
-            Ok(_) if key == "db.url" => "the given text".into(),
+            // They may hold a password.
+            Ok(_) if matches!(key, "db.url" | "webrtc.ice_servers") => "the given text".into(),
             Ok(value) => shown(&value),
             Err(_missing) => "no value".into(),
         };

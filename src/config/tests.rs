@@ -69,6 +69,31 @@ fn the_rules_over_several_keys_hold() {
 }
 
 #[test]
+fn an_ice_server_is_an_address_and_a_turn_server_has_a_user() {
+    let good = with(&["webrtc.ice_servers=[\"stun:a.example\", \"turn:b.example anna secret\"]"]);
+    let servers = good.unwrap().webrtc.ice_servers;
+    let user = Some(("anna".to_owned(), "secret".to_owned()));
+    assert_eq!(servers[0].url, "stun:a.example");
+    assert_eq!(
+        (servers[1].url.as_str(), &servers[1].user),
+        ("turn:b.example", &user)
+    );
+    assert!(!format!("{servers:?}").contains("secret"));
+    for bad in [
+        "http://a.example",
+        "stun:",
+        "turn:a secret",
+        "stun:a b c",
+        "stun:a,b",
+        "stun:<a>",
+    ] {
+        let error = with(&[&format!("webrtc.ice_servers=[\"{bad}\"]")]).unwrap_err();
+        assert_eq!(error.lines.len(), 1, "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[test]
 fn a_later_source_wins_and_a_password_is_not_shown() {
     let dir = std::env::temp_dir().join(format!("lamplight-config-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();

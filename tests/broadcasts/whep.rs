@@ -359,6 +359,39 @@ async fn any_origin_may_offer_and_read_where_its_session_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_ice_server_has_a_link_of_its_own_but_not_in_a_preflight() {
+    let servers = "webrtc.ice_servers=[\"stun:stun.example\", \
+                   \"turn:turn.example:3478?transport=udp anna secret\"]";
+    let stage = Stage::set_with(&[servers]).await;
+    let url = stage.server.url(&stage.path);
+    let client = &stage.server.client;
+    let offer = client.post(&url).header("content-type", "application/sdp");
+    let made = offer.body(crlf(CHROMIUM)).send().await.unwrap();
+    let session = made.headers()["location"].to_str().unwrap().to_owned();
+    let session = stage.server.url(&session);
+    let options = |url: &str| client.request(Method::OPTIONS, url);
+    let links = |answer: &reqwest::Response| -> Vec<String> {
+        let links = answer.headers().get_all("link").iter();
+        links
+            .map(|link| link.to_str().unwrap().to_owned())
+            .collect()
+    };
+    let expected = [
+        "<stun:stun.example>; rel=\"ice-server\"",
+        "<turn:turn.example:3478?transport=udp>; rel=\"ice-server\"; username=\"anna\"; \
+         credential=\"secret\"; credential-type=\"password\"",
+    ];
+    assert_eq!(links(&made), expected);
+    for url in [&url, &session] {
+        assert_eq!(links(&options(url).send().await.unwrap()), expected);
+        let preflight = options(url)
+            .header("origin", "https://shop.example")
+            .header("access-control-request-method", "POST");
+        assert!(links(&preflight.send().await.unwrap()).is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_patch_gets_the_row_of_its_table() {
     let stage = Stage::set().await;
     let made = stage.offer(CHROMIUM).await;
