@@ -26,7 +26,16 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) async fn of(hls: &str) -> Self {
-        let pictures = ["-map", "0:v", "-pix_fmt", "gray", "-f", "rawvideo"];
+        let pictures = [
+            "-map",
+            "0:v",
+            "-fps_mode",
+            "passthrough",
+            "-pix_fmt",
+            "gray",
+            "-f",
+            "rawvideo",
+        ];
         let luma = read(hls, &[&pictures[..], &["-frames:v", "60"]].concat()).await;
         let sound = read(hls, &["-map", "0:a", "-f", "s16le", "-t", "1"]).await;
         let samples = sound.chunks_exact(2);

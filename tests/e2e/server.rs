@@ -1,5 +1,6 @@
 //! The real binary as a person starts it: `lamplight demo --print json`.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -120,6 +121,32 @@ impl Server {
         timeout(LISTED_MAX, listed)
             .await
             .unwrap_or_else(|_| panic!("no playlist held {text}: see server.log"));
+    }
+
+    /// Waits until a segment of the picture holds `bytes`.
+    pub(crate) async fn carried(&self, bytes: &[u8]) {
+        let client = reqwest::Client::new();
+        let base = self.urls.hls.replace("index.m3u8", "src/");
+        let mut seen = HashSet::new();
+        let carried = async {
+            loop {
+                let list = get(&client, &format!("{base}live.m3u8")).await;
+                let list = list.unwrap_or_default();
+                for name in list.lines().filter(|line| line.ends_with(".m4s")) {
+                    if !seen.insert(name.to_owned()) {
+                        continue;
+                    }
+                    let segment = client.get(format!("{base}{name}")).send().await.unwrap();
+                    let segment = segment.bytes().await.unwrap();
+                    if segment.windows(bytes.len()).any(|w| w == bytes) {
+                        return;
+                    }
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let carried = timeout(LISTED_MAX, carried).await;
+        carried.expect("a segment carries it: see server.log");
     }
 
     /// Where this test keeps what it made.

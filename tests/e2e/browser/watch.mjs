@@ -83,15 +83,17 @@ async function until(page, condition, what) {
 
 async function watch(page) {
   await until(page, () => probe.counters.last !== undefined, 'a readable frame');
-  // The start is not part of the measured time: buffers fill, the first keyframe is waited for.
+  // The start is not part of the measured time: buffers fill, the first keyframe is waited for,
+  // and a player that joined at the very first frame catches up with the edge.
   await until(page, () => performance.now() - probe.frames.first > 3_000, 'three seconds');
   await page.evaluate(() => {
-    Object.assign(probe.frames, { stalls: 0, longestGapMs: 0 });
-    probe.watchedFrom = performance.now();
+    const now = performance.now();
+    const fresh = { count: 0, first: now, last: now, stalls: 0, longestGapMs: 0, unreadable: 0 };
+    Object.assign(probe.frames, fresh);
+    probe.counters.first = probe.counters.last;
   });
-  await page.waitForFunction((ms) => performance.now() - probe.watchedFrom > ms, task.watch_ms, {
-    timeout: task.watch_ms + WAIT_MS_MAX,
-  });
+  const isWatched = (ms) => probe.frames.last - probe.frames.first >= ms;
+  await page.waitForFunction(isWatched, task.watch_ms, { timeout: task.watch_ms + WAIT_MS_MAX });
   return page.evaluate(async () => ({
     frames: { ...probe.frames },
     counters: { ...probe.counters },
