@@ -103,7 +103,7 @@ async fn the_multivariant_playlist_of_a_slow_source_shows_the_picture() {
     settle().await;
     packaged.run(Duration::from_secs(2)).await;
     packaged.clean.as_mut().unwrap().is_running = true;
-    packaged.run(Duration::from_secs(8)).await;
+    packaged.run(Duration::from_secs(16)).await;
     let multivariant = text(&packaged.stream.multivariant(None).await);
     assert!(
         multivariant.contains("RESOLUTION=640x360"),

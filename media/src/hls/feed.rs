@@ -91,6 +91,8 @@ enum Verdict {
 struct Watch {
     began: Option<MediaTime>,
     last_key: Option<MediaTime>,
+    /// Keyframes seen.
+    keys: u32,
     /// `clean` has failed.
     is_over: bool,
 }
@@ -114,6 +116,19 @@ impl VideoFeed {
     /// The parameters of the track that is read now, once known.
     pub(super) fn info(&self) -> Option<Arc<TrackInfo>> {
         self.cursor.info()
+    }
+
+    /// Whether it is known from where the picture comes for long: players that begin just before
+    /// the feed changes stumble over it.
+    pub(super) fn is_settled(&self) -> bool {
+        match self.mode {
+            Mode::Source => {
+                let is_other = self.info().is_some_and(|info| info.codec != Codec::H264);
+                is_other || self.watch.is_over || self.watch.keys >= 2
+            }
+            Mode::Turning(_) => false,
+            Mode::Clean => true,
+        }
     }
 
     /// The next frame, if it may be passed on already.
@@ -321,6 +336,7 @@ impl Watch {
         let last_key = self.last_key.unwrap_or(frame.dts);
         if frame.is_key {
             self.last_key = Some(frame.dts);
+            self.keys = self.keys.saturating_add(1);
         }
         let is_long = frame.dts.saturating_since(last_key) > GOP_MAX;
         let is_known = frame.dts.saturating_since(began) > RATE_KNOWN_AFTER;

@@ -38,6 +38,8 @@ pub struct Packager {
     news: News,
     wall: WallLine,
     sequence: u32,
+    /// Parts of the picture before its feed last changed.
+    turned_at: u64,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,9 @@ struct AudioSide {
     rates: Rates,
 }
 
+/// Parts of a feed that may yet change after which players are let in all the same.
+const PATIENCE_PARTS: u64 = 16;
+
 impl Packager {
     /// A packager of a broadcast into a stream of the same instance.
     pub fn new(broadcast: Arc<Broadcast>, stream: Arc<Stream>) -> Self {
@@ -69,6 +74,7 @@ impl Packager {
             news: News::new(),
             wall: WallLine::default(),
             sequence: 0,
+            turned_at: 0,
         }
     }
 
@@ -169,6 +175,7 @@ impl Packager {
             let Some(video) = &mut self.video else { return };
             let dts = fed.frame.dts;
             if fed.is_turn {
+                self.turned_at = self.stream.media_parts(RenditionId::Src);
                 video.line.turn();
             }
             if fed.is_after_loss {
@@ -377,7 +384,9 @@ impl Packager {
     }
 
     fn check_ready(&self) {
-        if self.stream.has_multivariant() || !self.stream.is_ready() {
+        let is_settled = self.video.as_ref().is_none_or(|v| v.feed.is_settled())
+            || self.stream.media_parts(RenditionId::Src) >= PATIENCE_PARTS;
+        if self.stream.has_multivariant() || !is_settled || !self.stream.is_ready(self.turned_at) {
             return;
         }
         let video = self.video.as_ref().map(|v| v.feed.info());

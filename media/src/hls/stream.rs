@@ -495,10 +495,19 @@ impl Stream {
     }
 
     /// True once every rendition has enough to start playing.
-    pub(super) fn is_ready(&self) -> bool {
+    /// `turned_at` parts of the picture are of a feed that has gone.
+    pub(super) fn is_ready(&self, turned_at: u64) -> bool {
         let shown = self.lock();
-        let mut windows = shown.src.iter().chain(&shown.aac).peekable();
-        windows.peek().is_some() && windows.all(|w| w.media_parts() >= READY_PARTS)
+        let has = |window: &Window, gone: u64| window.media_parts() >= gone + READY_PARTS;
+        let src = shown.src.as_ref().map(|w| has(w, turned_at));
+        let aac = shown.aac.as_ref().map(|w| has(w, 0));
+        let mut all = src.into_iter().chain(aac).peekable();
+        all.peek().is_some() && all.all(|is_ready| is_ready)
+    }
+
+    /// Parts with media that a rendition has had.
+    pub(super) fn media_parts(&self, rendition: RenditionId) -> u64 {
+        self.lock().window(rendition).map_or(0, Window::media_parts)
     }
 
     pub(super) fn has_multivariant(&self) -> bool {
