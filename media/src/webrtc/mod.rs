@@ -15,7 +15,6 @@ mod answer;
 mod burst;
 mod channel;
 mod dtls;
-mod estimate;
 mod feedback;
 mod history;
 mod ice;
