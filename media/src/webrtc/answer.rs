@@ -8,7 +8,7 @@ use super::channel::MESSAGE_BYTES_MAX;
 use super::ice::Credentials;
 use super::sdp::{
     CAPTURE_TIME_URI, Extensions, MID_URI, OPUS_PARAMETERS, Offer, Offered, SectionKind,
-    TRANSPORT_FEEDBACK, TRANSPORT_SEQUENCE_URI,
+    TRANSPORT_SEQUENCE_URI,
 };
 
 /// What an answer says beside the offer.
@@ -120,15 +120,10 @@ fn media(out: &mut Lines, section: &Offered, payload_type: u8, (name, ssrc): (&s
         capture_time,
         transport_sequence,
     } = section.extensions;
-    // Numbers that nobody reports on would only make packets longer.
-    let is_reported = section.feedback.contains(&TRANSPORT_FEEDBACK);
     let extensions = [
         (mid, MID_URI),
         (capture_time, CAPTURE_TIME_URI),
-        (
-            transport_sequence.filter(|_| is_reported),
-            TRANSPORT_SEQUENCE_URI,
-        ),
+        (transport_sequence, TRANSPORT_SEQUENCE_URI),
     ];
     for (id, uri) in extensions {
         if let Some(id) = id {

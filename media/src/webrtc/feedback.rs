@@ -9,6 +9,7 @@ use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication
 use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate as remb;
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::reception_report::ReceptionReport;
+use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 
 /// One thing that a viewer reports.
@@ -22,6 +23,8 @@ pub(crate) enum Feedback {
     Reception(ReceptionReport),
     /// What it believes it can receive, in bits per second.
     Estimate(f32),
+    /// Which packets arrived, of all streams, and when.
+    Arrivals(Box<TransportLayerCc>),
     /// It wants to know how long its reports travel.
     ReferenceTime { ssrc: u32, ntp: u64 },
 }
@@ -51,6 +54,8 @@ fn note(packet: &dyn Packet, out: &mut Vec<Feedback>) {
         out.extend(report.reports.iter().cloned().map(Feedback::Reception));
     } else if let Some(estimate) = any.downcast_ref::<remb::ReceiverEstimatedMaximumBitrate>() {
         out.push(Feedback::Estimate(estimate.bitrate));
+    } else if let Some(arrivals) = any.downcast_ref::<TransportLayerCc>() {
+        out.push(Feedback::Arrivals(Box::new(arrivals.clone())));
     } else if let Some(extended) = any.downcast_ref::<ExtendedReport>() {
         let ssrc = extended.sender_ssrc;
         let blocks = extended.reports.iter().map(|block| block.as_any());

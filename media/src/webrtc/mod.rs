@@ -15,6 +15,7 @@ mod answer;
 mod burst;
 mod channel;
 mod dtls;
+mod estimate;
 mod feedback;
 mod history;
 mod ice;

@@ -81,8 +81,16 @@ pub(crate) const TRANSPORT_SEQUENCE_URI: &str =
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 /// Reports on the arrival of every packet, whatever its stream.
 pub(crate) const TRANSPORT_FEEDBACK: &str = "transport-cc";
+/// What the viewer believes it can receive.
+pub(crate) const OWN_ESTIMATE: &str = "goog-remb";
 /// Feedback that is acted upon here.
-const FEEDBACK: [&str; 4] = ["nack", "nack pli", "ccm fir", "goog-remb"];
+const FEEDBACK: [&str; 5] = [
+    "nack",
+    "nack pli",
+    "ccm fir",
+    OWN_ESTIMATE,
+    TRANSPORT_FEEDBACK,
+];
 /// What a viewer that says nothing accepts in one message (RFC 8841 6.1).
 const MESSAGE_BYTES_DEFAULT: u32 = 65_536;
 const SCTP_PORT_DEFAULT: u16 = 5_000;
@@ -210,12 +218,21 @@ impl Section<'_> {
             })
         };
         let protocol = self.lines.first().and_then(|m| m.split(' ').nth(2));
+        let mut feedback: Vec<&'static str> = FEEDBACK.into_iter().filter(feedback).collect();
+        let mut extensions = self.extensions();
+        // Numbers without reports on them only make packets longer, and there is nothing to
+        // report on without numbers.
+        if extensions.transport_sequence.is_none() {
+            feedback.retain(|name| *name != TRANSPORT_FEEDBACK);
+        } else if !feedback.contains(&TRANSPORT_FEEDBACK) {
+            extensions.transport_sequence = None;
+        }
         Offered {
             kind,
             protocol: protocol.unwrap_or_default().to_owned(),
             mid: self.attribute("mid").next().unwrap_or_default().to_owned(),
-            feedback: FEEDBACK.into_iter().filter(feedback).collect(),
-            extensions: self.extensions(),
+            feedback,
+            extensions,
             has_mux_only: self.has("rtcp-mux-only"),
             has_reduced_size: self.has("rtcp-rsize"),
             wants_reference_times: self
@@ -530,6 +547,9 @@ mod tests {
             "a=extmap:9 {MID_URI}\r\na=extmap:13/recvonly {CAPTURE_TIME_URI}\r\n\
              a=extmap:4 {TRANSPORT_SEQUENCE_URI}\r\na=extmap:2 urn:ietf:other\r\n"
         );
+        let unreported = extensions(&all);
+        assert_eq!(unreported.transport_sequence, None);
+        let all = format!("{all}a=rtcp-fb:* transport-cc\r\n");
         let expected = Extensions {
             mid: Some(9),
             capture_time: Some(13),

@@ -27,6 +27,8 @@ const AUDIO_HISTORY: usize = 128;
 /// A frame says when it was captured at least this often, and every keyframe does.
 const CAPTURED_EVERY: Duration = Duration::from_secs(1);
 const HEADER_BYTES: usize = 12;
+/// What a numbered packet carries beside: the extension, and the tag of its protection.
+const NUMBER_AND_TAG_BYTES: usize = 8 + 16;
 /// Profile of one-byte header extensions (RFC 8285).
 const ONE_BYTE: u16 = 0xbede;
 
@@ -60,6 +62,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) payload_bytes_max: usize,
     /// NTP time of a point on T.
     pub(crate) captured: &'a dyn Fn(MediaTime) -> u64,
+    /// The number of its first packet among all of the connection, if they carry any.
+    pub(crate) transport: Option<u16>,
 }
 
 impl Stream {
@@ -86,6 +90,19 @@ impl Stream {
         self.spec.ssrc
     }
 
+    /// Packets of a frame and their bytes, if they are numbered among all of the connection.
+    pub(crate) fn numbered(
+        &self,
+        frame: &Frame,
+        payload_bytes_max: usize,
+    ) -> Option<(usize, usize)> {
+        self.spec.extensions.transport_sequence?;
+        let payloads = payloads(frame, payload_bytes_max);
+        let bytes: usize = payloads.iter().map(RtpPayload::len).sum();
+        let around = payloads.len() * (HEADER_BYTES + NUMBER_AND_TAG_BYTES);
+        Some((payloads.len(), bytes + around))
+    }
+
     /// Writes a frame; returns the bytes it took.
     pub(crate) fn write(
         &mut self,
@@ -95,6 +112,7 @@ impl Stream {
         run: &mut Run<'_>,
     ) -> Result<usize, Error> {
         let payloads = payloads(out.frame, out.payload_bytes_max);
+        let octets: usize = payloads.iter().map(RtpPayload::len).sum();
         let sent = Sent {
             first: self.next,
             timestamp: self.spec.line.at(out.frame.pts),
@@ -106,7 +124,6 @@ impl Stream {
             bytes += self.put(&sent, place, srtp, run)?;
         }
         let count = u32::try_from(sent.payloads.len()).unwrap_or(u32::MAX);
-        let octets: usize = sent.payloads.iter().map(RtpPayload::len).sum();
         self.next += u64::from(count);
         self.packets = self.packets.wrapping_add(count);
         let octets = u32::try_from(octets).unwrap_or(u32::MAX);
@@ -165,7 +182,7 @@ impl Stream {
         }
         Marks {
             captured: is_marked.then(|| (out.captured)(out.frame.pts)),
-            transport: None,
+            transport: out.transport,
         }
     }
 

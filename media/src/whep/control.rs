@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::gauges::{Gauges, Measured};
 use super::{PASSWORD_DIGITS, Random, UFRAG_DIGITS};
 use crate::webrtc::sdp::Fragment;
 use crate::webrtc::{Address, Credentials, Names, Port, Untold, fragment};
@@ -61,6 +62,7 @@ pub struct Control {
     port: Arc<Port>,
     /// The section that carries the path of all.
     mid: String,
+    gauges: Arc<Gauges>,
 }
 
 impl Control {
@@ -75,7 +77,17 @@ impl Control {
             address,
             port,
             mid: mid.to_owned(),
+            gauges: Arc::default(),
         }
+    }
+
+    pub(super) fn gauges(&self) -> Arc<Gauges> {
+        Arc::clone(&self.gauges)
+    }
+
+    /// What is measured of the session.
+    pub fn measured(&self) -> Measured {
+        self.gauges.read()
     }
 
     /// Names the ICE session in force.

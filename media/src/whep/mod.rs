@@ -4,9 +4,11 @@
 //! [`accept`] judges the offer, [`playout`] says which frames a viewer is sent and when,
 //! [`session`] drives its connection.
 //!
-//! Not here: routes, who may watch, how many; bandwidth estimation and rungs.
+//! Not here: routes, who may watch, how many; rungs ([`picture`] is where one would be chosen by
+//! [`Measured::estimate_bps`]).
 
 mod control;
+mod gauges;
 mod pace;
 mod picture;
 mod playout;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 pub use self::control::{Control, PatchError, Patched};
+pub use self::gauges::Measured;
 use self::playout::{Playout, Wants};
 use self::session::Parts;
 pub use self::session::Session;
@@ -109,6 +112,7 @@ pub fn accept(
     let mid = spec.offer.sections.first().map_or("", |s| s.mid.as_str());
     let control = Control::new(Arc::clone(port), inbox.address(), &spec.offer.ice, mid);
     let parts = Parts {
+        gauges: control.gauges(),
         port: Arc::clone(port),
         broadcast: Arc::clone(broadcast),
         playout: Playout::new(broadcast, wants),

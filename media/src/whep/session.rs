@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::gauges::{Gauges, Measured};
 use super::playout::Playout;
 use crate::broadcast::{Broadcast, Broadcasts};
 use crate::cue::{CueCursor, CueKind, CueNews};
@@ -53,6 +54,8 @@ pub struct Session {
     clock_at: Instant,
     /// The discontinuity of T of the newest frame sent.
     discontinuities: u32,
+    gauges: Arc<Gauges>,
+    measured_at: Instant,
 }
 
 /// What a session is made of.
@@ -63,6 +66,7 @@ pub(super) struct Parts {
     pub(super) peer: Peer,
     pub(super) inbox: Inbox,
     pub(super) playout: Playout,
+    pub(super) gauges: Arc<Gauges>,
 }
 
 impl Session {
@@ -74,6 +78,7 @@ impl Session {
             peer,
             inbox,
             playout,
+            gauges,
         } = parts;
         Self {
             port,
@@ -88,6 +93,8 @@ impl Session {
             was_connected: false,
             clock_at: now,
             discontinuities: 0,
+            gauges,
+            measured_at: now,
         }
     }
 
@@ -150,10 +157,29 @@ impl Session {
             });
             self.send_clock(now);
             self.send_cues(now);
+            if now >= self.measured_at {
+                self.measured_at = now + CHECK_EVERY;
+                self.gauges.set(self.measure());
+            }
         }
         self.peer.flush(&self.port, &mut self.burst);
         self.burst.settle(&self.port).await;
         self.verdict(now)
+    }
+
+    fn measure(&self) -> Measured {
+        let (path, counts) = (self.peer.path(), self.peer.counts());
+        Measured {
+            estimate_bps: path.estimate_bps,
+            round_trip: path.round_trip,
+            loss_per_mille: u64::from(path.fraction_lost) * 1_000 / 256,
+            packets: self.burst.datagrams,
+            bytes: self.burst.bytes,
+            skipped: self.playout.skipped(),
+            nacks: counts.nacks,
+            retransmitted: counts.repeated,
+            keyframe_requests: counts.keyframe_requests,
+        }
     }
 
     fn verdict(&mut self, now: Instant) -> Option<&'static str> {
@@ -279,22 +305,16 @@ impl Session {
         self.peer.close(at);
         self.peer.flush(&self.port, &mut self.burst);
         self.burst.settle(&self.port).await;
-        let Burst {
-            calls,
-            datagrams,
-            bytes,
-            blocked,
-            ..
-        } = self.burst;
-        let counts = self.peer.counts();
+        let measured = self.measure();
+        let (bytes, skipped) = (measured.bytes, measured.skipped);
         let whep = [
             ("egress_bytes_total", bytes),
-            ("egress_packets_total", datagrams),
-            ("udp_sends_total", calls),
-            ("udp_send_blocked_total", blocked),
-            ("frames_skipped_total", self.playout.skipped()),
-            ("rtp_nack_received_total", counts.nacks),
-            ("rtp_retransmitted_total", counts.repeated),
+            ("egress_packets_total", measured.packets),
+            ("udp_sends_total", self.burst.calls),
+            ("udp_send_blocked_total", self.burst.blocked),
+            ("frames_skipped_total", skipped),
+            ("rtp_nack_received_total", measured.nacks),
+            ("rtp_retransmitted_total", measured.retransmitted),
         ];
         for (name, count) in whep {
             stats.add(name, "whep", count);
@@ -302,7 +322,7 @@ impl Session {
         info!(
             reason,
             egress.bytes = bytes,
-            frames.skipped = self.playout.skipped(),
+            frames.skipped = skipped,
             "viewer gone"
         );
     }

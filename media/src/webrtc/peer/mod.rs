@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use rtc::rtcp::extended_report::{DLRRReport, DLRRReportBlock, ExtendedReport};
 use rtc::rtcp::packet::{Packet, marshal};
+use rtc::rtcp::reception_report::ReceptionReport;
 use time::OffsetDateTime;
 
 use crate::frame::{Frame, Kind};
@@ -22,12 +23,13 @@ use crate::webrtc::Port;
 use crate::webrtc::burst::{Burst, Run};
 use crate::webrtc::channel::Channel;
 use crate::webrtc::dtls::{Dtls, Identity, News};
+use crate::webrtc::estimate::{Estimate, Reporting};
 use crate::webrtc::feedback::{self, Feedback, RoundTrip};
 use crate::webrtc::history::Allowance;
 use crate::webrtc::ice::{Dropped, Lite, Names};
 use crate::webrtc::message::RtpLines;
 use crate::webrtc::port::Datagram;
-use crate::webrtc::sdp::{Offer, SectionKind};
+use crate::webrtc::sdp::{OWN_ESTIMATE, Offer, SectionKind, TRANSPORT_FEEDBACK};
 use crate::webrtc::srtp::Srtp;
 use crate::webrtc::stream::{Lost, Outgoing, Stream, StreamSpec};
 
@@ -58,6 +60,15 @@ pub(crate) struct Counts {
     pub(crate) keyframe_requests: u64,
 }
 
+/// What is known of the path to a viewer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    pub(crate) estimate_bps: u64,
+    pub(crate) round_trip: Option<Duration>,
+    /// Of 256.
+    pub(crate) fraction_lost: u8,
+}
+
 /// A viewer's connection.
 pub(crate) struct Peer {
     pub(crate) ice: Lite,
@@ -70,6 +81,9 @@ pub(crate) struct Peer {
     outgoing: Vec<(SocketAddr, BytesMut)>,
     feedback: Vec<Feedback>,
     allowance: Allowance,
+    estimate: Estimate,
+    /// The part of the picture that was lost last, of 256.
+    fraction_lost: u8,
     round_trip: RoundTrip,
     reported: Option<Instant>,
     counts: Counts,
@@ -112,6 +126,8 @@ impl Peer {
             outgoing: Vec::new(),
             feedback: Vec::new(),
             allowance: Allowance::new(),
+            estimate: Estimate::new(reporting(offer)),
+            fraction_lost: 0,
             round_trip: RoundTrip::default(),
             reported: None,
             counts: Counts::default(),
@@ -211,12 +227,31 @@ impl Peer {
                     let lost = pairs.into_iter().flat_map(feedback::sequences);
                     self.repeat(now, (ssrc, lost), port, burst);
                 }
-                Feedback::Reception(report) => self.round_trip.heard(now, &report),
-                Feedback::Estimate(_) => {}
+                Feedback::Reception(report) => self.note_reception(now, &report),
+                Feedback::Estimate(bps) => self.estimate.told(bps),
+                Feedback::Arrivals(report) => self.estimate.arrived(now, &report),
                 Feedback::ReferenceTime { ssrc, ntp } => self.answer_time(ssrc, ntp),
             }
         }
         wants_keyframe
+    }
+
+    fn note_reception(&mut self, now: Instant, report: &ReceptionReport) {
+        self.round_trip.heard(now, report);
+        let video = self.video.as_ref().map(Stream::ssrc);
+        if video.is_none_or(|ssrc| ssrc == report.ssrc) {
+            self.fraction_lost = report.fraction_lost;
+            self.estimate.lost(now, report);
+        }
+    }
+
+    /// What is known of the path.
+    pub(crate) fn path(&self) -> Path {
+        Path {
+            estimate_bps: self.estimate.bps(),
+            round_trip: self.round_trip.measured,
+            fraction_lost: self.fraction_lost,
+        }
     }
 
     fn repeat(
@@ -305,10 +340,15 @@ impl Peer {
         };
         let Some(to) = self.ice.route() else { return };
         let allowance = &mut self.allowance;
+        let payload_bytes_max = port.payload_bytes_max();
+        let numbered = stream.numbered(frame, payload_bytes_max);
+        let transport =
+            numbered.and_then(|(packets, bytes)| self.estimate.number(now, packets, bytes));
         let outgoing = Outgoing {
             frame,
-            payload_bytes_max: port.payload_bytes_max(),
+            payload_bytes_max,
             captured: &|t| ntp_time(wall(t)),
+            transport,
         };
         burst.gather(port, to, |run: &mut Run<'_>| {
             match stream.write(now, outgoing, srtp, run) {
@@ -404,6 +444,14 @@ impl Peer {
         while let Some(datagram) = self.dtls.next() {
             self.outgoing.push((to, datagram));
         }
+    }
+}
+
+fn reporting(offer: &Offer) -> Reporting {
+    let has = |name: &str| offer.sections.iter().any(|s| s.feedback.contains(&name));
+    Reporting {
+        every_packet: has(TRANSPORT_FEEDBACK),
+        own_estimate: has(OWN_ESTIMATE),
     }
 }
 
