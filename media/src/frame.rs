@@ -190,20 +190,55 @@ pub struct Frame {
 /// What one RTP packet carries of a frame: slices of it, so that they cost no memory of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RtpPayload {
-    /// Stands before the body of a fragment.
-    pub(crate) head: Option<[u8; 2]>,
+    /// Stands before the body.
+    pub(crate) head: RtpHead,
     pub(crate) body: Bytes,
+}
+
+/// The bytes of a payload that are not the frame's: at most four.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RtpHead {
+    bytes: [u8; 4],
+    length: u8,
+}
+
+impl RtpHead {
+    pub(crate) fn push(mut self, byte: u8) -> Self {
+        if let Some(place) = self.bytes.get_mut(usize::from(self.length)) {
+            *place = byte;
+            self.length += 1;
+        }
+        self
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len()).unwrap_or_default()
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.length.into()
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for RtpHead {
+    fn from(bytes: [u8; N]) -> Self {
+        const { assert!(N <= 4, "a head has room for four bytes") };
+        bytes.into_iter().fold(Self::default(), Self::push)
+    }
 }
 
 impl RtpPayload {
     pub(crate) fn len(&self) -> usize {
-        self.head.map_or(0, |head| head.len()) + self.body.len()
+        self.head.len() + self.body.len()
     }
 }
 
 impl From<Bytes> for RtpPayload {
     fn from(body: Bytes) -> Self {
-        Self { head: None, body }
+        Self {
+            head: RtpHead::default(),
+            body,
+        }
     }
 }
 

@@ -215,9 +215,7 @@ impl Stream {
         buffer.put_u32(sent.timestamp);
         buffer.put_u32(self.spec.ssrc);
         buffer.put_slice(extension.as_bytes());
-        if let Some(head) = payload.head {
-            buffer.put_slice(&head);
-        }
+        buffer.put_slice(payload.head.as_bytes());
         buffer.put_slice(&payload.body);
         let protected = srtp.protect(buffer, start, header_bytes, number);
         if protected.is_err() {

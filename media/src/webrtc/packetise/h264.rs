@@ -1,27 +1,17 @@
-//! H.264 frames to RTP payloads (RFC 6184): single NAL units, STAP-A, FU-A.
-//!
-//! Invariant: the fragments of a NAL unit have one size but the last, so that one send with
-//! segmentation offload carries them.
-
-use std::sync::Arc;
+//! H.264 (RFC 6184): single NAL units, STAP-A, FU-A.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::{even, fragments};
 use crate::bitstream::h264::{self, NalKind};
-use crate::frame::{Codec, Frame, RtpPayload};
+use crate::frame::{Frame, RtpPayload};
 
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
+/// The fragment's own header, and that of its unit.
+const FU_BYTES: usize = 2;
 
-/// The RTP payloads of a frame, at most `max` bytes each; made once and kept beside the frame.
-pub(crate) fn payloads(frame: &Frame, max: usize) -> &Arc<[RtpPayload]> {
-    frame.rtp.get_or_init(|| match frame.info.codec {
-        Codec::H264 => h264_payloads(frame, max).into(),
-        _ => Arc::from([frame.payload.clone().into()]),
-    })
-}
-
-fn h264_payloads(frame: &Frame, max: usize) -> Vec<RtpPayload> {
+pub(super) fn payloads(frame: &Frame, max: usize) -> Vec<RtpPayload> {
     let mut out = Vec::new();
     if frame.is_key
         && let Ok(config) = h264::Config::parse(&frame.info.config)
@@ -68,23 +58,19 @@ fn fragment(nal: &Bytes, max: usize, out: &mut Vec<RtpPayload>) {
         return out.push(nal.clone().into());
     }
     let header = nal.first().copied().unwrap_or(0);
+    let head = |is_first: bool, is_last: bool| {
+        let place = u8::from(is_first) << 7 | u8::from(is_last) << 6;
+        [header & 0xe0 | FU_A, place | header & 31].into()
+    };
     let body = nal.slice(1..);
-    let count = body.len().div_ceil(max - 2);
-    let size = body.len().div_ceil(count);
-    for (n, piece) in body.chunks(size).enumerate() {
-        let start = if n == 0 { 0x80 } else { 0 };
-        let end = if n + 1 == count { 0x40 } else { 0 };
-        out.push(RtpPayload {
-            head: Some([header & 0xe0 | FU_A, start | end | header & 31]),
-            body: body.slice_ref(piece),
-        });
-    }
+    fragments(&body, even(body.len(), max - FU_BYTES), head, out);
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::testing::{are_equal_but_the_last, whole};
     use super::*;
 
     proptest! {
@@ -112,17 +98,11 @@ mod tests {
             let mut out = Vec::new();
             fragment(&nal, max, &mut out);
             prop_assert!(out.iter().all(|p| p.len() <= max));
-            let out: Vec<Vec<u8>> = out.iter().map(|p| {
-                let head = p.head.as_ref().map_or(&[][..], |head| head);
-                assert_eq!(head.len() + p.body.len(), p.len());
-                [head, &p.body].concat()
-            }).collect();
+            let out = whole(&out);
             if out.len() == 1 {
                 prop_assert_eq!(&out[0][..], &nal[..]);
             } else {
-                let sizes: Vec<usize> = out.iter().map(Vec::len).collect();
-                prop_assert!(sizes[..sizes.len() - 1].iter().all(|s| *s == sizes[0]));
-                prop_assert!(sizes[sizes.len() - 1] <= sizes[0]);
+                prop_assert!(are_equal_but_the_last(&out));
                 let joined: Vec<u8> = out.iter().flat_map(|p| p[2..].to_vec()).collect();
                 prop_assert_eq!(joined, body);
                 prop_assert!(out[0][1] & 0x80 != 0 && out[out.len() - 1][1] & 0x40 != 0);
