@@ -1,6 +1,6 @@
-//! The live media core of Lamplight: RTMP in, WHEP and LL-HLS out, on one timeline.
+//! The live media core of Lamplight: RTMP and WHIP in, WHEP and LL-HLS out, on one timeline.
 //!
-//! The path of a frame: a listener ([`rtmp`]) turns a publisher's bytes into
+//! The path of a frame: a listener ([`rtmp`], [`whip`]) turns a publisher's bytes into
 //! [`frame::Sample`]s ([`flv`]); the [`broadcast::Publisher`] places each on T and appends it to
 //! the ring of its track; readers ([`whep`], [`hls`], [`transcode`]) each hold a
 //! [`broadcast::Cursor`] and send on what they find there.
@@ -21,6 +21,7 @@ pub mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hls;
+mod meter;
 pub mod pattern;
 pub mod request;
 pub mod rtmp;
@@ -29,6 +30,7 @@ pub mod time;
 pub mod transcode;
 pub mod webrtc;
 pub mod whep;
+pub mod whip;
 
 /// The example of the crate's README, kept true by the doc tests.
 #[cfg(doctest)]

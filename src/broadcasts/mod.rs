@@ -16,14 +16,16 @@ mod model;
 mod outputs;
 mod routes;
 mod service;
+mod signal;
 mod store;
 #[cfg(test)]
 mod tests;
 mod whep;
+mod whip;
 
 pub(crate) use self::cues::{NewCue, PlaceCueError, now_us, place_cue};
 pub(crate) use self::model::{AddKeyError, NewPublishKey, Sending};
 pub(crate) use self::routes::{media_routes, routes};
 pub(crate) use self::service::{changes, cut, decide, end, has_publisher, news, sending};
+pub(crate) use self::signal::use_port;
 pub(crate) use self::store::{add_key, close_publishing, has_key, open_access, revoke_key};
-pub(crate) use self::whep::use_port;

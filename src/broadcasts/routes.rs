@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::cues::{self, NewCue, PlaceCueError};
-use super::{hls, store, whep};
+use super::{hls, signal, store, whep, whip};
 use crate::accounts::{Entry, Principal, Scope, audit};
 use crate::app::App;
 use crate::http::{ApiError, Bounds, Call, Code, NoBody, Path, Problem, Write};
@@ -36,15 +36,28 @@ pub(crate) fn media_routes() -> Router<App> {
         .route("/hls/{room}/{rendition}/{file}", get(hls::file))
         .route(
             "/whep/{room}",
-            get(whep::endpoint)
+            get(signal::endpoint)
                 .post(whep::offer)
-                .options(whep::endpoint_options),
+                .options(signal::endpoint_options),
         )
         .route(
             "/whep/{room}/{session}",
             delete(whep::leave)
                 .patch(whep::patch)
-                .options(whep::session_options),
+                .options(signal::session_options),
+        )
+        .route(
+            "/whip",
+            get(whip::nothing)
+                .post(whip::offer)
+                .options(signal::endpoint_options),
+        )
+        .route(
+            "/whip/{session}",
+            get(whip::nothing)
+                .delete(whip::leave)
+                .patch(whip::patch)
+                .options(signal::publisher_options),
         )
 }
 

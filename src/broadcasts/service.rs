@@ -72,7 +72,7 @@ pub(crate) async fn decide(app: &App, request: PublishRequest) {
 }
 
 /// The key of a publisher who may come in.
-async fn admit(app: &App, secret: &str) -> Result<store::FoundKey, Refusal> {
+pub(super) async fn admit(app: &App, secret: &str) -> Result<store::FoundKey, Refusal> {
     if !app.is_open() {
         return Err(refusal(
             RefusalCode::TryAgain,
@@ -111,33 +111,40 @@ async fn admit(app: &App, secret: &str) -> Result<store::FoundKey, Refusal> {
     Ok(key)
 }
 
-fn open(app: &App, room: RoomId, key: KeyId) -> Result<Publisher, Refusal> {
+/// Whether [`open`] would let a publisher into a room now.
+pub(super) fn may_open(app: &App, room: RoomId) -> Result<(), Refusal> {
+    let name = BroadcastKey::new(&room.to_string());
+    let may = app.media.may_join(&name, Instant::now(), policy(app));
+    may.map_err(refusal_of)
+}
+
+pub(super) fn open(app: &App, room: RoomId, key: KeyId) -> Result<Publisher, Refusal> {
     let desk = Desk::of(app);
     // Held over both steps, so that a key deleted in between finds the broadcast it opened.
     let mut keys = desk.keys();
     let name = BroadcastKey::new(&room.to_string());
     let at = (Instant::now(), app.clock.now().to_datetime());
-    let publisher = app
-        .media
-        .join(name, at, policy(app))
-        .map_err(|err| match err {
-            OpenError::Busy => refusal(
-                RefusalCode::Busy,
-                "Somebody publishes into this room already. Stop the other encoder, then start \
-                 again.",
-            ),
-            OpenError::TwoEncoders => refusal(
-                RefusalCode::Busy,
-                "Two encoders use this stream key in turn. Stop one of them; this one may come \
-                 in again after 30 seconds.",
-            ),
-            OpenError::Full => refusal(
-                RefusalCode::TryAgain,
-                "The server carries as many broadcasts as it may. Try again later.",
-            ),
-        })?;
+    let publisher = app.media.join(name, at, policy(app)).map_err(refusal_of)?;
     keys.insert(room, key);
     Ok(publisher)
+}
+
+fn refusal_of(err: OpenError) -> Refusal {
+    match err {
+        OpenError::Busy => refusal(
+            RefusalCode::Busy,
+            "Somebody publishes into this room already. Stop the other encoder, then start again.",
+        ),
+        OpenError::TwoEncoders => refusal(
+            RefusalCode::Busy,
+            "Two encoders use this stream key in turn. Stop one of them; this one may come in \
+             again after 30 seconds.",
+        ),
+        OpenError::Full => refusal(
+            RefusalCode::TryAgain,
+            "The server carries as many broadcasts as it may. Try again later.",
+        ),
+    }
 }
 
 fn policy(app: &App) -> PublishPolicy {

@@ -31,6 +31,7 @@ pub(crate) enum Code {
     HandleTaken,
     NotLive,
     MediaNotLive,
+    PublisherBusy,
     IdUsed,
     IdempotencyInProgress,
     PreconditionFailed,
@@ -70,6 +71,7 @@ impl Code {
             Self::IdempotencyInProgress
                 | Self::NotLive
                 | Self::MediaNotLive
+                | Self::PublisherBusy
                 | Self::RateLimited
                 | Self::Internal
                 | Self::Busy
@@ -94,6 +96,7 @@ impl Code {
             Self::HandleTaken => ("handle_taken", S::CONFLICT),
             Self::NotLive => ("not_live", S::CONFLICT),
             Self::MediaNotLive => ("not_live", S::NOT_FOUND),
+            Self::PublisherBusy => ("busy", S::CONFLICT),
             Self::IdUsed => ("id_used", S::CONFLICT),
             Self::IdempotencyInProgress => ("idempotency_in_progress", S::CONFLICT),
             Self::PreconditionFailed => ("precondition_failed", S::PRECONDITION_FAILED),

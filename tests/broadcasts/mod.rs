@@ -2,6 +2,7 @@
 
 mod hls;
 mod whep;
+mod whip;
 
 use serde_json::{Value, json};
 

@@ -13,6 +13,8 @@ mod server;
 mod show_times;
 #[cfg(test)]
 mod viewer;
+#[cfg(test)]
+mod whip_publisher;
 
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use self::publisher::Publisher;
 use self::server::Server;
 use self::show_times::ShowTimes;
 use self::viewer::{Seen, Viewer};
+use self::whip_publisher::WhipPublisher;
 
 /// From opening the page to the first picture (issue: within 2 s and 3 s of joining).
 const WHEP_FIRST_FRAME_MS_MAX: f64 = 2_000.0;
@@ -46,6 +49,7 @@ async fn watch(protocol: &str) -> Watched {
     let viewer = Viewer {
         protocol,
         watched: WATCHED,
+        is_silent: false,
     };
     let seen = viewer.watch(&server).await;
     let recording = publisher.stop().await;
@@ -68,6 +72,34 @@ impl Watched {
         let expected = times.counter_at(seen.cue.t_us);
         seen.check_card(expected);
     }
+}
+
+#[tokio::test]
+async fn a_browser_publishes_over_whip_and_is_watched_over_both() {
+    let server = Server::start("whip").await;
+    let publisher = WhipPublisher::start(&server).await;
+    server.on_air().await;
+    for (protocol, first_frame_ms_max) in [
+        ("whep", WHEP_FIRST_FRAME_MS_MAX),
+        ("hls", HLS_FIRST_FRAME_MS_MAX),
+    ] {
+        let watched = Duration::from_secs(15);
+        let viewer = Viewer {
+            protocol,
+            watched,
+            // LL-HLS carries AAC, which is not made of Opus yet.
+            is_silent: protocol == "hls",
+        };
+        let seen = viewer.watch(&server).await;
+        eprintln!("{seen:#?}");
+        seen.check_picture(first_frame_ms_max, watched);
+        if !viewer.is_silent {
+            seen.check_sound();
+        }
+    }
+    let sent = publisher.stop().await;
+    eprintln!("{sent:#?}");
+    assert_eq!(sent.status, 200, "DELETE of the session");
 }
 
 #[tokio::test]
@@ -97,6 +129,7 @@ async fn sigterm_during_a_show_ends_the_server_with_code_0_in_bounded_time() {
     let viewer = Viewer {
         protocol: "whep",
         watched: Duration::from_secs(1),
+        is_silent: false,
     };
     let seen = viewer.watch(&server).await;
     assert!(

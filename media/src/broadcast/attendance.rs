@@ -89,7 +89,7 @@ pub(super) enum Went {
 }
 
 /// The sessions of one broadcast.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Attendance {
     /// Of the session that may write.
     number: u64,
@@ -149,6 +149,11 @@ impl Attendance {
         self.awaited = None;
         self.policy = policy;
         Ok(came)
+    }
+
+    /// Whether [`Self::enter`] would let another session in.
+    pub(super) fn would_enter(&self, now: Instant, policy: PublishPolicy) -> Result<(), NotNow> {
+        self.clone().enter(now, policy).map(drop)
     }
 
     fn displace(&mut self, now: Instant, policy: PublishPolicy) -> Result<(), NotNow> {

@@ -45,6 +45,15 @@ pub enum OpenError {
     Full,
 }
 
+impl From<NotNow> for OpenError {
+    fn from(not: NotNow) -> Self {
+        match not {
+            NotNow::Busy => Self::Busy,
+            NotNow::TwoEncoders => Self::TwoEncoders,
+        }
+    }
+}
+
 /// News for the server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -133,16 +142,30 @@ impl Broadcasts {
         Ok(Publisher::new(broadcast, (now, wall)))
     }
 
+    /// Whether [`Self::join`] would open a session now; nothing is changed.
+    ///
+    /// # Errors
+    /// [`OpenError`] as `join` would give it.
+    pub fn may_join(
+        &self,
+        key: &BroadcastKey,
+        now: Instant,
+        policy: PublishPolicy,
+    ) -> Result<(), OpenError> {
+        match self.find(key).filter(|broadcast| !broadcast.is_ended()) {
+            Some(there) => Ok(there.attendance().would_enter(now, policy)?),
+            None if self.live.len() >= self.limits.broadcasts_max => Err(OpenError::Full),
+            None => Ok(()),
+        }
+    }
+
     fn enter(
         &self,
         broadcast: Arc<Broadcast>,
         at: (Instant, OffsetDateTime),
         policy: PublishPolicy,
     ) -> Result<Publisher, OpenError> {
-        let came = broadcast.enter(at.0, policy).map_err(|not| match not {
-            NotNow::Busy => OpenError::Busy,
-            NotNow::TwoEncoders => OpenError::TwoEncoders,
-        })?;
+        let came = broadcast.enter(at.0, policy)?;
         match came {
             Came::Back => self.events.push(Event::Returned(Arc::clone(&broadcast))),
             Came::InsteadOf => self.stats.add("publish_takeovers_total", "newer", 1),

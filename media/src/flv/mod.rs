@@ -12,6 +12,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
+pub(crate) mod body;
 mod format;
 mod tag;
 mod track;

@@ -9,7 +9,6 @@
 //! Not here: cards, and trying again.
 
 mod canvas;
-mod flv_tag;
 mod font;
 mod scene;
 mod studio;

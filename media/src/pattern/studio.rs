@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use super::canvas::Canvas;
 use super::scene::Scene;
 use super::tone::Tone;
-use super::{PatternError, Settings, flv_tag};
+use super::{PatternError, Settings};
+use crate::flv::body;
 use crate::frame::Kind;
 use crate::transcode::encoder::{
     AudioCodec, AudioEncoder, Encoded, RATE, VideoEncoder, VideoSettings,
@@ -86,7 +87,7 @@ impl Studio {
 
     /// Makes tags until an encoder fails or nobody takes them.
     pub(super) fn run(mut self, out: &mpsc::Sender<Tag>) -> Result<(), PatternError> {
-        let header = flv_tag::sound_header(&self.audio.info().config);
+        let header = body::sound_header(&self.audio.info().config);
         self.sound.push_back(Tag {
             kind: Kind::Audio,
             due_us: 0,
@@ -145,7 +146,7 @@ impl Studio {
                 self.sound.push_back(Tag {
                     kind: Kind::Audio,
                     due_us: (heard + self.later_us()).max(0),
-                    body: flv_tag::sound(&packet),
+                    body: body::sound(&packet),
                 });
             }
         }
@@ -175,11 +176,11 @@ impl Studio {
             && let Some(info) = self.video.info()
         {
             self.has_header = true;
-            out.push(video(flv_tag::picture_header(&info.config)));
+            out.push(video(body::picture_header(&info.config)));
         }
         // The difference of the stamps as they are sent, so that rounding moves no picture.
         let composition_ms = u32::try_from(millis(unit.pts) - millis(unit.dts)).unwrap_or(0);
-        let body = flv_tag::picture(unit.is_key, composition_ms, &unit.payload);
+        let body = body::picture(unit.is_key, composition_ms, &unit.payload);
         out.push(video(body));
         out
     }

@@ -151,6 +151,13 @@ fn put_names(out: &mut Lines, ice: &Credentials) {
     out.put(format_args!("a=ice-pwd:{}", ice.password));
 }
 
+/// What [`Answer::text`] says of our addresses, for an answer that another wrote.
+pub(crate) fn candidate_lines(candidates: &[SocketAddr]) -> String {
+    let mut out = Lines(String::new());
+    put_candidates(&mut out, candidates);
+    out.0
+}
+
 /// Each of our addresses once, and no more will come.
 fn put_candidates(out: &mut Lines, candidates: &[SocketAddr]) {
     /// RFC 8445 5.1.2.1: host candidates, the first one before the others.

@@ -44,6 +44,14 @@ impl Names {
         }
     }
 
+    pub(crate) const fn local(&self) -> &Credentials {
+        &self.local
+    }
+
+    pub(crate) const fn remote(&self) -> &Credentials {
+        &self.remote
+    }
+
     /// Our own name, by which checks find the session.
     pub(crate) fn ufrag(&self) -> &str {
         &self.local.ufrag

@@ -27,12 +27,12 @@ mod port;
 pub mod sdp;
 mod srtp;
 mod stream;
-mod stun;
+pub(crate) mod stun;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::answer::{Answer, fragment};
+pub(crate) use self::answer::{Answer, candidate_lines, fragment};
 pub(crate) use self::burst::Burst;
-pub(crate) use self::ice::{Credentials, Names};
+pub(crate) use self::ice::{Credentials, Dropped, Lite, Names};
 pub(crate) use self::port::{Address, Inbox, Letter, Untold};
 pub use self::port::{Port, PortConfig};

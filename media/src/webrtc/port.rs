@@ -14,6 +14,7 @@
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use dashmap::DashMap;
@@ -302,6 +303,11 @@ impl Inbox {
     /// What comes next. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Letter> {
         self.receiver.recv().await
+    }
+
+    /// The same for those who poll.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Letter>> {
+        self.receiver.poll_recv(cx)
     }
 
     pub(crate) fn try_next(&mut self) -> Option<Letter> {

@@ -23,6 +23,10 @@ const PRIORITY: u16 = 0x0024;
 const USE_CANDIDATE: u16 = 0x0025;
 const FINGERPRINT: u16 = 0x8028;
 const ICE_CONTROLLED: u16 = 0x8029;
+const ICE_CONTROLLING: u16 = 0x802a;
+
+/// Of a peer-reflexive candidate; nobody compares it with another.
+const ANY_PRIORITY: u32 = 0x6e00_01ff;
 
 static CRYPTO: RingProvider = RingProvider::new();
 
@@ -146,12 +150,20 @@ pub(crate) fn success(transaction: Transaction, from: SocketAddr, password: &str
 
 /// A request of the controlled side; `username` names the other side first.
 pub(crate) fn request(transaction: Transaction, username: &str, password: &str) -> Vec<u8> {
-    /// Of a peer-reflexive candidate; nobody compares it with another.
-    const ANY_PRIORITY: u32 = 0x6e00_01ff;
     let mut out = begun(BINDING_REQUEST, transaction);
     put(&mut out, USERNAME, username.as_bytes());
     put(&mut out, PRIORITY, &ANY_PRIORITY.to_be_bytes());
     put(&mut out, ICE_CONTROLLED, &[0; 8]);
+    finished(out, password)
+}
+
+/// A request of the controlling side that uses the path it takes.
+pub(crate) fn nomination(transaction: Transaction, username: &str, password: &str) -> Vec<u8> {
+    let mut out = begun(BINDING_REQUEST, transaction);
+    put(&mut out, USERNAME, username.as_bytes());
+    put(&mut out, PRIORITY, &ANY_PRIORITY.to_be_bytes());
+    put(&mut out, ICE_CONTROLLING, &[0xff; 8]);
+    put(&mut out, USE_CANDIDATE, &[]);
     finished(out, password)
 }
 

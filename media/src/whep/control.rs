@@ -66,7 +66,7 @@ pub struct Control {
 }
 
 impl Control {
-    pub(super) fn new(port: Arc<Port>, address: Address, remote: &Credentials, mid: &str) -> Self {
+    pub(crate) fn new(port: Arc<Port>, address: Address, remote: &Credentials, mid: &str) -> Self {
         let state = State {
             tag: Random::new().id(),
             ufrags: vec![remote.ufrag.clone()],

@@ -129,14 +129,14 @@ pub fn accept(
 }
 
 /// Digits of an ICE name and password: 96 and 192 bits.
-const UFRAG_DIGITS: usize = 16;
-const PASSWORD_DIGITS: usize = 32;
+pub(crate) const UFRAG_DIGITS: usize = 16;
+pub(crate) const PASSWORD_DIGITS: usize = 32;
 
 /// Random bytes, each used once: what is in every packet says nothing of what is secret.
-struct Random([u8; 128], usize);
+pub(crate) struct Random([u8; 128], usize);
 
 impl Random {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut bytes = [0; 128];
         getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
         Self(bytes, 0)
@@ -153,7 +153,7 @@ impl Random {
     }
 
     /// Letters, digits, plus and slash, six bits each.
-    fn text(&mut self, digits: usize) -> String {
+    pub(crate) fn text(&mut self, digits: usize) -> String {
         const DIGITS: &[u8; 64] =
             b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/";
         let digit = |byte: u8| char::from(DIGITS[usize::from(byte & 63)]);
@@ -166,7 +166,7 @@ impl Random {
     }
 
     /// The session id: 128 bits in hex.
-    fn id(&mut self) -> String {
+    pub(crate) fn id(&mut self) -> String {
         self.bytes(16).map(|byte| format!("{byte:02x}")).collect()
     }
 }

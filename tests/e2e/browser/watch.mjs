@@ -2,34 +2,13 @@
  * Opens the watch page in headless Chromium, looks and listens for a while, then fires a cue and
  * waits for its card. Prints one JSON object; judging it is the Rust side's part.
  *
- * Usage: node watch.mjs '{"http", "room", "operator_token", "protocol", "watch_ms", "pictures"}'
+ * Usage: node watch.mjs '{"http", "room", "operator_token", "protocol", "watch_ms", "pictures",
+ * "is_silent"}'
  */
-import { existsSync } from 'node:fs';
-import { chromium } from 'playwright-core';
+import { launch } from './browser.mjs';
 
 const WAIT_MS_MAX = 30_000;
-/** Headless Chromium without sandbox (CI runs as root), and without calls to the outside. */
-const FLAGS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-  '--autoplay-policy=no-user-gesture-required',
-  // Addresses of this machine as they are, since no multicast name service answers here.
-  '--disable-features=WebRtcHideLocalIpsWithMdns',
-];
-const BROWSERS = ['/usr/bin/chromium', '/usr/bin/google-chrome', '/usr/bin/chromium-browser'];
-
 const task = JSON.parse(process.argv[2]);
-
-function browserPath() {
-  const found = BROWSERS.find((path) => existsSync(path));
-  if (!found) throw new Error('no Chromium: run scripts/setup.sh --test');
-  return found;
-}
 
 /** A cue that shows a card, by the operator. */
 async function fireCue(title) {
@@ -128,14 +107,14 @@ async function takePictures(page) {
 }
 
 async function run() {
-  const browser = await chromium.launch({ executablePath: browserPath(), args: FLAGS });
+  const browser = await launch();
   try {
     const { page, trouble } = await open(browser);
     const seen = await watch(page);
     const title = `Blue mug by ${task.protocol}`;
     const shown = await showCard(page, title);
     await takePictures(page);
-    const heard = await hear(page);
+    const heard = task.is_silent ? null : await hear(page);
     return { ...seen, ...shown, heard, trouble };
   } finally {
     await browser.close();

@@ -7,7 +7,9 @@ const DOCUMENT: &str = "docs/openapi.json";
 /// Modules declare their routes below this, the operation's stand at the root.
 const ROOT: &str = "/api/v1";
 /// What is no part of the API.
-const OUTSIDE: [(&str, &str); 9] = [
+const OUTSIDE: [(&str, &str); 11] = [
+    ("/whip", "fixed by RFC 9725"),
+    ("/whip/{session}", "fixed by RFC 9725"),
     ("/whep/{room}", "fixed by the WHEP draft"),
     ("/whep/{room}/{session}", "fixed by the WHEP draft"),
     ("/hls/{room}/index.m3u8", "fixed by RFC 8216"),

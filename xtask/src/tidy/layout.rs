@@ -14,11 +14,21 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 7] = [
+const MORE: [(&str, &str, &str); 9] = [
     (
         "broadcasts",
         "whep",
         "WHEP over HTTP: a protocol's routes, apart from those of the others",
+    ),
+    (
+        "broadcasts",
+        "whip",
+        "WHIP over HTTP: a protocol's routes, apart from those of the others",
+    ),
+    (
+        "broadcasts",
+        "signal",
+        "what WHIP and WHEP have in common over HTTP",
     ),
     (
         "broadcasts",

@@ -26,6 +26,7 @@ use super::session::{CloseReason, Session, SessionEvent};
 use crate::broadcast::{Broadcasts, EndReason, Publisher};
 use crate::flv::{Demuxer, FlvError};
 use crate::frame::Kind;
+use crate::meter::Meter;
 use crate::request::{DECISION_TIMEOUT, Decision, Protocol, PublishRequest, Refusal, RefusalCode};
 
 const READ_BYTES_MAX: usize = 64 << 10;
@@ -37,9 +38,6 @@ const ACCEPT_WARN_EVERY: Duration = Duration::from_secs(60);
 /// close makes the kernel send a reset, which overtakes that message.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 << 20;
-/// The bitrate is the mean over this; twice in a row over 150 % of the limit closes.
-const METER_WINDOW: Duration = Duration::from_secs(5);
-
 /// What a listener must know.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerConfig {
@@ -480,41 +478,6 @@ fn sentence(fault: &FlvError) -> String {
              most 120."
         ),
         _ => "The stream is damaged. Start it again; if this repeats, update the encoder.".into(),
-    }
-}
-
-/// The bitrate of one publisher, as a mean over [`METER_WINDOW`].
-#[derive(Debug)]
-struct Meter {
-    limit_bps: u64,
-    since: Instant,
-    bytes: u64,
-    strikes: u32,
-}
-
-impl Meter {
-    const fn new(now: Instant, limit_bps: u64) -> Self {
-        Self {
-            limit_bps,
-            since: now,
-            bytes: 0,
-            strikes: 0,
-        }
-    }
-
-    /// Counts bytes; true when two windows in a row were over 150 % of the limit.
-    fn add(&mut self, now: Instant, bytes: usize) -> bool {
-        self.bytes += u64::try_from(bytes).unwrap_or(0);
-        let passed = now.saturating_duration_since(self.since);
-        if passed < METER_WINDOW {
-            return false;
-        }
-        let ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
-        let bps = self.bytes.saturating_mul(8_000) / ms;
-        let is_over = bps > self.limit_bps / 2 * 3;
-        self.strikes = if is_over { self.strikes + 1 } else { 0 };
-        (self.since, self.bytes) = (now, 0);
-        self.strikes >= 2
     }
 }
 

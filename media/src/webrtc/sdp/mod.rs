@@ -4,6 +4,9 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod publish;
+
+pub(crate) use self::publish::PublishOffer;
 use super::ice::Credentials;
 
 /// Bytes of an offer.
@@ -173,7 +176,7 @@ impl Offer {
             .iter()
             .filter(|s| s.kind != "application")
             .collect();
-        check_media(&media)?;
+        check_media(&media, RECEIVES)?;
         check_bundle(&session, &sections)?;
         let one = |kind: &str| media.iter().find(|s| s.kind == kind);
         let video = one("video").map(|s| choose_video(s, profile)).transpose()?;
@@ -184,11 +187,7 @@ impl Offer {
             SectionKind::Data => None,
         };
         let all = session.iter().chain(sections.iter().flat_map(|s| &s.lines));
-        let value = |name: &str| all.clone().find_map(|line| line.strip_prefix(name));
-        let ice = Credentials {
-            ufrag: value("a=ice-ufrag:").unwrap_or_default().to_owned(),
-            password: value("a=ice-pwd:").unwrap_or_default().to_owned(),
-        };
+        let ice = credentials(all.clone().copied());
         Ok(Self {
             sections: sections.iter().map(|s| s.offered(chosen)).collect(),
             ice,
@@ -271,6 +270,15 @@ impl Section<'_> {
                 bytes.unwrap_or(MESSAGE_BYTES_DEFAULT),
             )
         })
+    }
+}
+
+/// Name and password of the other side.
+fn credentials<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Credentials {
+    let value = |name: &str| lines.clone().find_map(|line| line.strip_prefix(name));
+    Credentials {
+        ufrag: value("a=ice-ufrag:").unwrap_or_default().to_owned(),
+        password: value("a=ice-pwd:").unwrap_or_default().to_owned(),
     }
 }
 
@@ -409,7 +417,16 @@ fn is_fingerprint(text: &str) -> bool {
         .is_some_and(|(hash, pairs)| !hash.is_empty() && pairs.split(':').all(is_pair))
 }
 
-fn check_media(media: &[&Section<'_>]) -> Result<(), OfferError> {
+/// What a media section must not say, with what to do instead.
+type Directions = ([&'static str; 2], &'static str);
+
+/// A viewer receives.
+const RECEIVES: Directions = (
+    ["sendonly", "inactive"],
+    "a viewer receives: offer recvonly sections",
+);
+
+fn check_media(media: &[&Section<'_>], (wrong, says): Directions) -> Result<(), OfferError> {
     let fail = |says: &str| Err(OfferError::Unservable(says.to_owned()));
     for kind in ["video", "audio"] {
         if media.iter().filter(|s| s.kind == kind).count() > 1 {
@@ -417,8 +434,8 @@ fn check_media(media: &[&Section<'_>]) -> Result<(), OfferError> {
         }
     }
     for section in media {
-        if section.has("sendonly") || section.has("inactive") {
-            return fail("a viewer receives: offer recvonly sections");
+        if wrong.iter().any(|direction| section.has(direction)) {
+            return fail(says);
         }
         if !matches!(section.kind, "video" | "audio") {
             return fail("offer video, audio and a data channel only");

@@ -1,0 +1,498 @@
+//! A publisher of the `webrtc` crate sends over loopback, through a wire that loses packets.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rtc::interceptor::Registry;
+use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
+use rtc::peer_connection::configuration::media_engine::{
+    MIME_TYPE_H264, MIME_TYPE_OPUS, MediaEngine,
+};
+use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
+use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::rtp;
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
+    RTCRtpEncodingParameters, RtpCodecKind,
+};
+use time::OffsetDateTime;
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState,
+    RTCPeerConnectionState,
+};
+
+use super::testing::{GOP, Pictures};
+use super::{Accepted, Terms, WhipError, accept};
+use crate::broadcast::{Broadcast, BroadcastKey, Broadcasts, Limits, Publisher, Start};
+use crate::frame::{Codec, Frame, Kind, TrackId};
+use crate::webrtc::sdp::{Fragment, OfferError};
+use crate::webrtc::{Port, PortConfig};
+use crate::whep::Patched;
+
+const WITHIN: Duration = Duration::from_secs(20);
+const PICTURE: Duration = Duration::from_millis(33);
+const VIDEO_SSRC: u32 = 11;
+const AUDIO_SSRC: u32 = 12;
+const TERMS: Terms = Terms {
+    bitrate_bps_max: 20_000_000,
+};
+
+struct Told {
+    gathered: mpsc::Sender<()>,
+    state: watch::Sender<RTCPeerConnectionState>,
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Told {
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            // Told once already, or nobody waits any more.
+            let _ = self.gathered.try_send(());
+        }
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        self.state.send_replace(state);
+    }
+}
+
+fn picture_codec() -> RTCRtpCodec {
+    let line = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
+    let feedback = |parameter: &str| RTCPFeedback {
+        typ: "nack".into(),
+        parameter: parameter.into(),
+    };
+    RTCRtpCodec {
+        mime_type: MIME_TYPE_H264.into(),
+        clock_rate: 90_000,
+        channels: 0,
+        sdp_fmtp_line: line.into(),
+        rtcp_feedback: vec![feedback(""), feedback("pli")],
+    }
+}
+
+fn sound_codec() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: MIME_TYPE_OPUS.into(),
+        clock_rate: 48_000,
+        channels: 2,
+        sdp_fmtp_line: String::new(),
+        rtcp_feedback: Vec::new(),
+    }
+}
+
+fn track(kind: RtpCodecKind, codec: RTCRtpCodec, ssrc: u32) -> Arc<TrackLocalStaticRTP> {
+    let coding = RTCRtpEncodingParameters {
+        rtp_coding_parameters: RTCRtpCodingParameters {
+            ssrc: Some(ssrc),
+            ..RTCRtpCodingParameters::default()
+        },
+        codec,
+        ..RTCRtpEncodingParameters::default()
+    };
+    let (stream, label) = ("show".to_owned(), "show".to_owned());
+    let id = format!("track{ssrc}");
+    let track = MediaStreamTrack::new(stream, id, label, kind, vec![coding]);
+    Arc::new(TrackLocalStaticRTP::new(track))
+}
+
+/// A publisher that offers a picture and sound.
+struct Client {
+    connection: Arc<dyn PeerConnection>,
+    state: watch::Receiver<RTCPeerConnectionState>,
+    video: Arc<TrackLocalStaticRTP>,
+    audio: Arc<TrackLocalStaticRTP>,
+    offer: String,
+}
+
+impl Client {
+    async fn offer() -> Self {
+        let (gathered, mut is_gathered) = mpsc::channel(1);
+        let (told, state) = watch::channel(RTCPeerConnectionState::New);
+        let mut media = MediaEngine::default();
+        for (rtp_codec, payload_type, kind) in [
+            (picture_codec(), 102, RtpCodecKind::Video),
+            (sound_codec(), 111, RtpCodecKind::Audio),
+        ] {
+            let codec = RTCRtpCodecParameters {
+                rtp_codec,
+                payload_type,
+            };
+            media.register_codec(codec, kind).unwrap();
+        }
+        let registry = register_default_interceptors(Registry::new(), &mut media).unwrap();
+        let settings = SettingEngineBuilder::new().with_include_loopback_candidate(true);
+        let building = PeerConnectionBuilder::new()
+            .with_setting_engine(settings.build())
+            .with_media_engine(media)
+            .with_interceptor_registry(registry)
+            .with_handler(Arc::new(Told {
+                gathered,
+                state: told,
+            }))
+            .with_runtime(webrtc::runtime::default_runtime().unwrap())
+            .with_udp_addrs(vec!["127.0.0.1:0"])
+            .build();
+        let connection = Box::pin(building).await.unwrap();
+        let video = track(RtpCodecKind::Video, picture_codec(), VIDEO_SSRC);
+        let audio = track(RtpCodecKind::Audio, sound_codec(), AUDIO_SSRC);
+        let tracks: [Arc<dyn TrackLocal>; 2] = [
+            Arc::clone(&video) as Arc<dyn TrackLocal>,
+            Arc::clone(&audio) as Arc<dyn TrackLocal>,
+        ];
+        for track in tracks {
+            connection.add_track(track).await.unwrap();
+        }
+        let offer = connection.create_offer(None).await.unwrap();
+        connection.set_local_description(offer).await.unwrap();
+        is_gathered.recv().await.unwrap();
+        // A publisher sends and does not receive.
+        let offer = connection.local_description().await.unwrap().sdp;
+        Self {
+            connection: Arc::new(connection),
+            state,
+            video,
+            audio,
+            offer: offer.replace("a=sendrecv", "a=sendonly"),
+        }
+    }
+
+    async fn connect(&mut self, answer: String) {
+        let answer = RTCSessionDescription::answer(answer).unwrap();
+        self.connection
+            .set_remote_description(answer)
+            .await
+            .unwrap();
+        let is_connected =
+            |state: &RTCPeerConnectionState| *state == RTCPeerConnectionState::Connected;
+        self.state.wait_for(is_connected).await.unwrap();
+    }
+
+    /// Sends pictures and sound at their pace, and again from the beginning at their end.
+    async fn send(&self, pictures: &Pictures) {
+        let (mut number, mut sounds) = (65_000_u16, 0_u32);
+        let mut ticks = interval(PICTURE);
+        for n in 0.. {
+            ticks.tick().await;
+            let at = usize::try_from(n).unwrap() % pictures.all.len();
+            let packets = &pictures.all[at].2;
+            for (place, payload) in packets.iter().enumerate() {
+                number = number.wrapping_add(1);
+                let header = rtp::header::Header {
+                    version: 2,
+                    marker: place + 1 == packets.len(),
+                    payload_type: 102,
+                    sequence_number: number,
+                    timestamp: n * 3_000,
+                    ssrc: VIDEO_SSRC,
+                    ..rtp::header::Header::default()
+                };
+                let payload = payload.clone();
+                drop(self.video.write_rtp(rtp::Packet { header, payload }).await);
+            }
+            while sounds * 20 < n * 33 {
+                let header = rtp::header::Header {
+                    version: 2,
+                    payload_type: 111,
+                    sequence_number: u16::try_from(sounds & 0xffff).unwrap(),
+                    timestamp: sounds * 960,
+                    ssrc: AUDIO_SSRC,
+                    ..rtp::header::Header::default()
+                };
+                sounds += 1;
+                let payload = bytes::Bytes::from_static(&[0xfc, 1, 2, 3]);
+                drop(self.audio.write_rtp(rtp::Packet { header, payload }).await);
+            }
+        }
+    }
+}
+
+/// Passes datagrams both ways; every so many packets of media to the server are lost.
+struct Wire {
+    socket: UdpSocket,
+    server: SocketAddr,
+    lose_every: usize,
+}
+
+impl Wire {
+    async fn to(answer: &str, lose_every: usize) -> (Self, String) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut lines = answer.lines();
+        let line = lines.find(|l| l.starts_with("a=candidate:")).unwrap();
+        let port = line.split(' ').nth(5).unwrap();
+        let server = (Ipv4Addr::LOCALHOST, port.parse().unwrap()).into();
+        let ours = socket.local_addr().unwrap().port();
+        let through = line.replace(&format!(" {port} "), &format!(" {ours} "));
+        let wire = Self {
+            socket,
+            server,
+            lose_every,
+        };
+        (wire, answer.replace(line, &through))
+    }
+
+    async fn run(&self) {
+        let (mut buffer, mut client, mut media) = (vec![0; 2_048], self.server, 0);
+        loop {
+            let (length, from) = self.socket.recv_from(&mut buffer).await.unwrap();
+            let datagram = &buffer[..length];
+            let to = if from == self.server {
+                client
+            } else {
+                client = from;
+                let is_media = datagram[0] >> 6 == 2 && matches!(datagram[1] & 0x7f, 102 | 111);
+                media += usize::from(is_media);
+                if is_media && self.lose_every > 0 && media % self.lose_every == 0 {
+                    continue;
+                }
+                self.server
+            };
+            self.socket.send_to(datagram, to).await.unwrap();
+        }
+    }
+}
+
+struct Server {
+    hub: Arc<Broadcasts>,
+    port: Arc<Port>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let hub = Broadcasts::new(Limits::default());
+        let config = PortConfig {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            public_addrs: Vec::new(),
+            public_port: None,
+            payload_bytes_max: 1_200,
+        };
+        let port = Port::bind(config, Arc::clone(&hub)).unwrap();
+        Self { hub, port }
+    }
+
+    fn publisher(&self) -> Publisher {
+        let key = BroadcastKey::new("room_1");
+        let now = Instant::now();
+        self.hub.open(key, now, OffsetDateTime::now_utc()).unwrap()
+    }
+
+    async fn accept(&self, offer: &str) -> Accepted {
+        accept(&self.port, offer, TERMS, Instant::now())
+            .await
+            .unwrap()
+    }
+}
+
+/// What a session and its wire are driven with.
+struct Running {
+    leaves: CancellationToken,
+    broadcast: Arc<Broadcast>,
+}
+
+/// Runs a publisher's session while `watch` does something with what comes of it.
+async fn published<T>(
+    lose_every: usize,
+    watch: impl AsyncFnOnce(Running, &Client, &Held) -> T,
+) -> T {
+    let server = Server::start();
+    let mut client = Client::offer().await;
+    let accepted = server.accept(&client.offer).await;
+    let (wire, answer) = Wire::to(&accepted.answer, lose_every).await;
+    let publisher = server.publisher();
+    let leaves = CancellationToken::new();
+    let cancel = CancellationToken::new();
+    let running = Running {
+        leaves: leaves.clone(),
+        broadcast: Arc::clone(publisher.broadcast()),
+    };
+    let Accepted {
+        control, session, ..
+    } = accepted;
+    let hub = Arc::clone(&server.hub);
+    let session = session.run(publisher, leaves, cancel.clone(), hub);
+    let pictures = Pictures::of(4 * GOP);
+    let port = Arc::clone(&server.port);
+    let held = Held { control };
+    let served = async {
+        tokio::join!(port.run(cancel.clone()), wire.run());
+    };
+    let goes_on = async {
+        client.connect(answer).await;
+        let client = &client;
+        tokio::select! {
+            () = client.send(&pictures) => unreachable!("it sends for ever"),
+            got = watch(running, client, &held) => got,
+        }
+    };
+    let with_session = async {
+        let (got, ()) = tokio::join!(goes_on, session);
+        got
+    };
+    tokio::select! {
+        () = Box::pin(served) => unreachable!("the port is open for ever"),
+        got = timeout(WITHIN, Box::pin(with_session)) => got.expect("it comes in time"),
+    }
+}
+
+/// What is left of an accepted publisher beside its session.
+struct Held {
+    control: crate::whep::Control,
+}
+
+/// So many frames of a track, from its first keyframe on.
+async fn frames(broadcast: &Broadcast, track: TrackId, count: usize) -> Vec<Arc<Frame>> {
+    let mut cursor = broadcast.cursor(track, Start::OldestKey);
+    let mut out = Vec::new();
+    while out.len() < count {
+        out.push(cursor.next().await.expect("the show goes on").frame);
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_on_the_way_is_sent_again_and_pictures_are_whole() {
+    published(9, async |running, _client, _held| {
+        let broadcast = &running.broadcast;
+        let pictures = frames(broadcast, TrackId::Video, 60).await;
+        let sounds = frames(broadcast, TrackId::Audio, 60).await;
+        let info = broadcast.source(Kind::Video).unwrap();
+        assert_eq!(
+            (info.codec, info.picture_size()),
+            (Codec::H264, Some((160, 96)))
+        );
+        let gaps = pictures
+            .windows(2)
+            .filter(|pair| pair[1].dts.micros_since(pair[0].dts) > 34_000);
+        assert_eq!(gaps.count(), 0, "no picture is missing");
+        assert_eq!(sounds[0].info.codec, Codec::Opus);
+        running.leaves.cancel();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_leaves_is_told_goodbye_and_is_missed_for_a_while() {
+    published(0, async |running, client, _held| {
+        frames(&running.broadcast, TrackId::Video, 5).await;
+        running.leaves.cancel();
+        let mut state = client.state.clone();
+        let is_over = |state: &RTCPeerConnectionState| {
+            !matches!(
+                state,
+                RTCPeerConnectionState::New
+                    | RTCPeerConnectionState::Connecting
+                    | RTCPeerConnectionState::Connected
+            )
+        };
+        state.wait_for(is_over).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn candidates_need_no_restart_and_a_restart_names_us_anew() {
+    published(0, async |running, client, held| {
+        frames(&running.broadcast, TrackId::Video, 5).await;
+        let mut lines = client.offer.lines();
+        let ufrag = lines.find_map(|l| l.strip_prefix("a=ice-ufrag:")).unwrap();
+        let fragment = Fragment::read(&format!("a=ice-ufrag:{ufrag}\r\n")).unwrap();
+        let patched = held.control.patch(Instant::now(), &fragment);
+        assert_eq!(patched, Ok(Patched::Candidates));
+        let again = "a=ice-ufrag:another\r\na=ice-pwd:0123456789012345678901\r\n";
+        let tag = held.control.tag();
+        let fragment = Fragment::read(again).unwrap();
+        let patched = held.control.patch(Instant::now(), &fragment).unwrap();
+        assert!(matches!(patched, Patched::Restarted(text) if text.contains("a=ice-ufrag:")));
+        assert_ne!(held.control.tag(), tag);
+        // The old path lives until the new one works.
+        frames(&running.broadcast, TrackId::Video, 30).await;
+        running.leaves.cancel();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_nobody_connects_to_is_gone_and_leaves_its_name() {
+    let server = Server::start();
+    let client = Client::offer().await;
+    let accepted = server.accept(&client.offer).await;
+    let publisher = server.publisher();
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let hub = Arc::clone(&server.hub);
+    let session = accepted.session;
+    session
+        .run(publisher, CancellationToken::new(), cancel, hub)
+        .await;
+    let again = "a=ice-ufrag:another\r\na=ice-pwd:0123456789012345678901\r\n";
+    let fragment = Fragment::read(again).unwrap();
+    assert!(accepted.control.patch(Instant::now(), &fragment).is_err());
+    assert!(server.hub.list().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_is_ours_on_the_outside() {
+    let server = Server::start();
+    let client = Client::offer().await;
+    let answer = server.accept(&client.offer).await.answer;
+    let count = |start: &str| {
+        answer
+            .lines()
+            .filter(|line| line.starts_with(start))
+            .count()
+    };
+    assert_eq!(count("a=candidate:"), 1, "{answer}");
+    assert_eq!(count("a=end-of-candidates"), 1);
+    assert_eq!(count("a=ice-lite"), 1);
+    assert_eq!(count("a=setup:passive"), 2);
+    assert_eq!(count("a=recvonly"), 2);
+    assert_eq!(count("a=group:BUNDLE"), 1);
+    assert!(
+        !answer.contains("rtx") && !answer.contains("a=rid"),
+        "{answer}"
+    );
+    let port = server.port.local_addr().port();
+    assert!(
+        answer.contains(&format!(" 127.0.0.1 {port} typ host")),
+        "{answer}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_cannot_be_taken_says_what_would_do() {
+    let server = Server::start();
+    let offer = Client::offer().await.offer;
+    let cases = [
+        (offer.replace("a=sendonly", "a=recvonly"), 422),
+        (offer.replace("a=sendonly", "a=inactive"), 422),
+        (offer.replace("H264/90000", "VP8/90000"), 422),
+        (offer.replace("opus/48000/2", "PCMU/8000"), 422),
+        (
+            offer.replace("packetization-mode=1", "packetization-mode=0"),
+            422,
+        ),
+        (offer.replacen("a=msid:show", "a=msid:other", 1), 422),
+        (offer.replace("a=setup:actpass", "a=setup:passive"), 422),
+        (offer.replace("a=group:BUNDLE 0 1", "a=group:BUNDLE 0"), 422),
+        (offer.replace("a=ice-pwd", "a=x"), 400),
+        ("v=0\r\n".into(), 400),
+    ];
+    for (offer, status) in cases {
+        let refused = accept(&server.port, &offer, TERMS, Instant::now()).await;
+        let refused = refused.map(|_| ()).unwrap_err();
+        let got = match &refused {
+            WhipError::Offer(OfferError::Unservable(_)) => 422,
+            WhipError::Offer(OfferError::Unreadable(_)) => 400,
+            _ => 0,
+        };
+        assert_eq!(got, status, "{refused}: {offer}");
+    }
+}
