@@ -84,6 +84,15 @@ impl State {
         self.frames.get(at)
     }
 
+    fn wants_keyframe(&self, t: MediaTime) -> bool {
+        self.keyframe_wanted || self.keyframe_wanted_from.is_some_and(|from| t >= from)
+    }
+
+    fn answer_keyframe(&mut self, t: MediaTime) {
+        self.keyframe_wanted = false;
+        self.keyframe_wanted_from = self.keyframe_wanted_from.filter(|from| t < *from);
+    }
+
     fn pop(&mut self) {
         if let Some(frame) = self.frames.pop_front() {
             self.bytes -= frame.payload.len();
@@ -229,16 +238,20 @@ impl Ring {
         let is_due = state
             .keyframe_given
             .is_none_or(|t| now - t >= KEYFRAME_INTERVAL_MIN);
-        let is_from = state.keyframe_wanted_from.is_some_and(|from| t >= from);
-        if !(state.keyframe_wanted || is_from) || !is_due {
+        if !state.wants_keyframe(t) || !is_due {
             return false;
         }
-        state.keyframe_wanted = false;
-        if is_from {
-            state.keyframe_wanted_from = None;
-        }
+        state.answer_keyframe(t);
         state.keyframe_given = Some(now);
         true
+    }
+
+    pub(crate) fn wants_keyframe(&self, t: MediaTime) -> bool {
+        self.lock().wants_keyframe(t)
+    }
+
+    pub(crate) fn answer_keyframe(&self, t: MediaTime) {
+        self.lock().answer_keyframe(t);
     }
 
     /// The largest distance between keyframes so far, counting the one still open.
@@ -588,6 +601,16 @@ impl TrackWriter {
     /// The same for a frame of a known time, which also answers who wants one at or after it.
     pub fn take_keyframe_request_at(&self, now: Instant, t: MediaTime) -> bool {
         self.ring.take_keyframe_request(now, t)
+    }
+
+    /// Whether somebody waits for a keyframe that the picture at `t` could be.
+    pub fn wants_keyframe(&self, t: MediaTime) -> bool {
+        self.ring.wants_keyframe(t)
+    }
+
+    /// The picture at `t` becomes a keyframe: who waited for one has it.
+    pub fn answer_keyframe(&self, t: MediaTime) {
+        self.ring.answer_keyframe(t);
     }
 
     /// Forgets the frames of a track that is no longer made, so that nobody starts at them.

@@ -95,3 +95,15 @@ pub(super) fn is_key(picture: &ffmpeg_next::frame::Video) -> bool {
     // SAFETY: the frame is alive and not changed while borrowed.
     unsafe { (*picture.as_ptr()).key_frame == 1 }
 }
+
+/// Another handle on a decoded picture: the samples are shared and must not be written, the times
+/// and the type are its own. `None` when memory is short.
+pub(super) fn share(picture: &ffmpeg_next::frame::Video) -> Option<ffmpeg_next::frame::Video> {
+    // SAFETY: the frame is alive and not changed while borrowed. av_frame_clone returns null or a
+    // new frame that holds counted references to the same buffers, which `wrap` takes over; the
+    // counts are atomic, and encoders and scalers only read what they are given.
+    unsafe {
+        let shared = ffi::av_frame_clone(picture.as_ptr());
+        (!shared.is_null()).then(|| ffmpeg_next::frame::Video::wrap(shared))
+    }
+}

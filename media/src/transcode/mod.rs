@@ -1,8 +1,8 @@
 //! Conversion: tracks made from the publisher's for viewers who cannot take them as they are.
 //!
-//! [`run`] follows the demand for `clean` and `opus` of one broadcast. Data goes from a cursor on
-//! the source ring to a worker's bounded queue, through its threads, into the ring of the made
-//! track.
+//! [`run`] follows the demand for `clean`, the rungs and `opus` of one broadcast. Data goes from a
+//! cursor on the source ring to a worker's bounded queue, through its threads, into the rings of
+//! the made tracks. All pictures share one decoder.
 //!
 //! Invariants
 //! - A made track carries T of its source; nothing is shifted.
@@ -14,6 +14,9 @@ pub mod decoder;
 mod demand;
 pub mod encoder;
 mod ffi;
+pub mod ladder;
+mod lanes;
+mod pictures;
 #[cfg(test)]
 mod tests;
 mod video;
@@ -29,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use self::demand::{Demand, StallWatch, Step};
 use self::worker::{Refused, Worker};
 use crate::broadcast::{Broadcast, Cursor, Ended, Start};
-use crate::frame::{Frame, Kind, TrackId};
+use crate::frame::{Frame, TrackId};
 
 /// How long a frame waits before it is offered again to a full queue.
 const RETRY: Duration = Duration::from_millis(4);
@@ -68,18 +71,25 @@ impl ConvertConfig {
     }
 }
 
-/// Makes `clean` and `opus` of a broadcast while somebody reads them; returns when the broadcast
-/// ends or `cancel` says so.
+/// Makes `clean`, rungs and `opus` of a broadcast while somebody reads them; returns when the
+/// broadcast ends or `cancel` says so.
 pub async fn run(broadcast: Arc<Broadcast>, config: Arc<ConvertConfig>, cancel: CancellationToken) {
     let tracks = async {
         tokio::join!(
-            follow(&broadcast, TrackId::Clean, &config),
-            follow(&broadcast, TrackId::Opus, &config),
+            pictures::follow(&broadcast, &config),
+            follow_sound(&broadcast, &config),
         );
     };
     tokio::select! {
         () = cancel.cancelled() => {}
         () = tracks => {}
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -103,7 +113,8 @@ enum Stopped {
     Hopeless(&'static str),
 }
 
-async fn follow(broadcast: &Arc<Broadcast>, track: TrackId, config: &Arc<ConvertConfig>) {
+async fn follow_sound(broadcast: &Arc<Broadcast>, config: &ConvertConfig) {
+    let track = TrackId::Opus;
     let mut changes = broadcast.demand();
     let mut demand = Demand::new(config.linger);
     let mut feed: Option<Feed> = None;
@@ -111,7 +122,7 @@ async fn follow(broadcast: &Arc<Broadcast>, track: TrackId, config: &Arc<Convert
     loop {
         changes.mark_unchanged();
         match demand.step(Instant::now(), broadcast.users(track)) {
-            Step::Start => match Feed::start(broadcast, track, config) {
+            Step::Start => match Feed::start(broadcast) {
                 Ok(started) => feed = Some(started),
                 Err(error) => {
                     tracing::error!(%error, %track, "no thread for a converter");
@@ -131,16 +142,10 @@ async fn follow(broadcast: &Arc<Broadcast>, track: TrackId, config: &Arc<Convert
             writer.set_unavailable(None);
         }
         let deadline = demand.deadline();
-        let wake = async {
-            match deadline {
-                Some(t) => sleep_until(t).await,
-                None => std::future::pending().await,
-            }
-        };
         let stopped = tokio::select! {
             _ = broadcast.ended(), if feed.is_none() => return,
             _ = changes.changed() => continue,
-            () = wake => continue,
+            () = until(deadline) => continue,
             stopped = run_feed(&mut feed) => stopped,
         };
         feed = None;
@@ -168,22 +173,13 @@ async fn run_feed(feed: &mut Option<Feed>) -> Stopped {
 }
 
 impl Feed {
-    fn start(
-        broadcast: &Arc<Broadcast>,
-        track: TrackId,
-        config: &Arc<ConvertConfig>,
-    ) -> std::io::Result<Self> {
-        let cursor = match track.kind() {
-            Kind::Video => broadcast.cursor(TrackId::Video, Start::NewestKey),
-            Kind::Audio => {
-                let video = broadcast.cursor(TrackId::Video, Start::Live);
-                let start = video.newest_key_dts().map_or(Start::Live, Start::At);
-                broadcast.cursor(TrackId::Audio, start)
-            }
-        };
+    /// The sound is made from the picture's newest keyframe on, where viewers begin.
+    fn start(broadcast: &Arc<Broadcast>) -> std::io::Result<Self> {
+        let video = broadcast.cursor(TrackId::Video, Start::Live);
+        let start = video.newest_key_dts().map_or(Start::Live, Start::At);
         Ok(Self {
-            worker: Worker::start(broadcast, track, config)?,
-            cursor,
+            worker: Worker::start(broadcast)?,
+            cursor: broadcast.cursor(TrackId::Audio, start),
             waiting: None,
             stall: StallWatch::new(Instant::now()),
         })
@@ -217,15 +213,6 @@ impl Feed {
                     return reason.map_or(Stopped::Failed, |r| Stopped::Hopeless(r));
                 }
             }
-        }
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        let dropped = self.worker.signals.dropped.load(Ordering::Relaxed);
-        if dropped > 0 {
-            tracing::warn!(dropped, "pictures left out because the encoder was behind");
         }
     }
 }

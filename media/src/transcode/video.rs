@@ -1,4 +1,4 @@
-//! The two stages of `clean`: where keyframes go, and from a picture to an access unit.
+//! The two stages of a made picture: where keyframes go, and from a picture to an access unit.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use ffmpeg_next::util::format::Pixel;
 use ffmpeg_next::util::frame;
 
 use super::encoder::{Encoded, NoEncoder, VideoEncoder, VideoSettings};
+use super::ladder::{self, Rung};
 use crate::broadcast::Facts;
 use crate::frame::TrackInfo;
 use crate::time::micros;
@@ -18,16 +19,8 @@ const SOURCE_GOP_MAX: Duration = Duration::from_secs(3);
 const BITRATE_MIN: u64 = 400_000;
 /// The source's rate is known once the ring holds this much.
 const MEASURED: Duration = Duration::from_secs(2);
-/// The table of rungs (spec media.md 5.1): lines, and bits per second at up to 30 frames a second.
-const RUNGS: [(u32, u64); 5] = [
-    (240, 350_000),
-    (360, 700_000),
-    (480, 1_200_000),
-    (720, 2_500_000),
-    (1_080, 4_500_000),
-];
-/// Above this many frames a second a rung has half as much again.
-const FAST: f64 = 40.0;
+/// Pictures closer than this part of a frame's length are too many for a rung that has a most.
+const THINNED_PERCENT: i64 = 90;
 
 /// Decides which pictures become keyframes, by T alone, so that all encoders of a source agree.
 #[derive(Debug)]
@@ -56,21 +49,78 @@ impl KeyGrid {
     }
 }
 
-/// The rate of `clean` for what is known of the source: a little more than that has, within the
-/// rung of its lines. In a portrait picture the short side counts.
-fn bitrate((width, height): (u32, u32), facts: &Facts) -> u32 {
-    let lines = width.min(height);
-    let rung = RUNGS.iter().find(|(rung, _)| lines <= *rung);
-    let (_, rate) = rung.unwrap_or(&RUNGS[RUNGS.len() - 1]);
-    let is_fast = facts.frame_rate.is_some_and(|rate| rate > FAST);
-    let cap = if is_fast { rate * 3 / 2 } else { *rate };
-    let wanted = if facts.span < MEASURED {
-        cap
-    } else {
-        facts.bitrate_bps.saturating_mul(11) / 10
-    };
-    let rate = wanted.clamp(BITRATE_MIN.min(cap), cap);
-    u32::try_from(rate).unwrap_or(u32::MAX)
+/// Leaves out pictures of a source that has more of them a second than a rung may have, by T
+/// alone.
+#[derive(Debug)]
+pub(super) struct Thinner {
+    step_us: i64,
+    last_t: Option<i64>,
+}
+
+impl Thinner {
+    pub(super) fn new(fps_max: Option<u32>) -> Self {
+        let step_us = fps_max.map_or(0, |fps| 1_000_000 / i64::from(fps.max(1)));
+        Self {
+            step_us: step_us * THINNED_PERCENT / 100,
+            last_t: None,
+        }
+    }
+
+    /// Whether the picture at `t` stays; a keyframe always does.
+    pub(super) fn keeps(&mut self, t: i64, is_key: bool) -> bool {
+        let is_due = self.last_t.is_none_or(|last| t - last >= self.step_us);
+        if is_due || is_key {
+            self.last_t = Some(t);
+        }
+        is_due || is_key
+    }
+}
+
+/// What a picture is made with: that of the source, or a rung of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target {
+    /// At most so many lines, and what the source has of bits.
+    Clean {
+        lines_max: u32,
+    },
+    Rung(Rung),
+}
+
+impl Target {
+    fn lines_max(self) -> u32 {
+        match self {
+            Self::Clean { lines_max } => lines_max,
+            Self::Rung(rung) => u32::from(rung.lines),
+        }
+    }
+
+    /// Bits per second. `clean` has a little more than the source, within the rung of its lines.
+    fn bitrate_bps(self, size: (u32, u32), facts: &Facts) -> u32 {
+        let rate = match self {
+            Self::Rung(rung) => rung.bitrate_bps(facts.frame_rate),
+            Self::Clean { .. } => {
+                let cap = ladder::cap_bps(size, facts);
+                let wanted = if facts.span < MEASURED {
+                    cap
+                } else {
+                    facts.bitrate_bps.saturating_mul(11) / 10
+                };
+                wanted.clamp(BITRATE_MIN.min(cap), cap)
+            }
+        };
+        u32::try_from(rate).unwrap_or(u32::MAX)
+    }
+
+    const fn fps_max(self) -> Option<u32> {
+        match self {
+            Self::Clean { .. } => None,
+            Self::Rung(rung) => rung.fps_max,
+        }
+    }
+
+    pub(super) fn thinner(self) -> Thinner {
+        Thinner::new(self.fps_max())
+    }
 }
 
 /// Even size that keeps the shape, its short side within `lines_max`.
@@ -88,33 +138,33 @@ fn fitted(width: u32, height: u32, lines_max: u32) -> (u32, u32) {
 }
 
 /// Scales where needed and encodes; follows the source when its size changes.
-pub(super) struct CleanEncoder<'a> {
+pub(super) struct PictureEncoder<'a> {
     names: Vec<&'a str>,
-    height_max: u32,
+    target: Target,
     encoder: Option<VideoEncoder>,
     scaler: Option<scaling::Context>,
 }
 
-impl fmt::Debug for CleanEncoder<'_> {
+impl fmt::Debug for PictureEncoder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CleanEncoder").finish_non_exhaustive()
+        f.debug_struct("PictureEncoder").finish_non_exhaustive()
     }
 }
 
 /// Why a picture could not be encoded.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CleanError {
+pub(super) enum PictureError {
     #[error(transparent)]
     NoEncoder(#[from] NoEncoder),
     #[error("the picture could not be encoded: {0}")]
     Codec(#[from] ffmpeg_next::Error),
 }
 
-impl<'a> CleanEncoder<'a> {
-    pub(super) const fn new(names: Vec<&'a str>, height_max: u32) -> Self {
+impl<'a> PictureEncoder<'a> {
+    pub(super) const fn new(names: Vec<&'a str>, target: Target) -> Self {
         Self {
             names,
-            height_max,
+            target,
             encoder: None,
             scaler: None,
         }
@@ -131,12 +181,12 @@ impl<'a> CleanEncoder<'a> {
         (t, picture): (i64, frame::Video),
         is_key: bool,
         facts: impl FnOnce() -> Facts,
-    ) -> Result<Vec<Encoded>, CleanError> {
-        let size = fitted(picture.width(), picture.height(), self.height_max);
+    ) -> Result<Vec<Encoded>, PictureError> {
+        let size = fitted(picture.width(), picture.height(), self.target.lines_max());
         let mut is_key = is_key;
         if self.encoder.as_ref().is_none_or(|e| e.size() != size) {
             self.encoder = None;
-            let settings = settings(size, &facts());
+            let settings = settings(self.target, size, &facts());
             self.encoder = Some(VideoEncoder::open(self.names.iter().copied(), &settings)?);
             is_key = true;
         }
@@ -179,16 +229,17 @@ impl<'a> CleanEncoder<'a> {
     }
 }
 
-fn settings((width, height): (u32, u32), facts: &Facts) -> VideoSettings {
+fn settings(target: Target, (width, height): (u32, u32), facts: &Facts) -> VideoSettings {
     // Nominal only: pictures carry their own times.
-    let frame_rate = facts.frame_rate.unwrap_or(30.0).round().clamp(1.0, 240.0);
+    let fps_max = target.fps_max().map_or(240.0, f64::from);
+    let frame_rate = facts.frame_rate.unwrap_or(30.0).round().clamp(1.0, fps_max);
     let frame_rate = (1..=240_u32)
         .find(|n| f64::from(*n) >= frame_rate)
         .unwrap_or(30);
     VideoSettings {
         width,
         height,
-        bitrate_bps: bitrate((width, height), facts),
+        bitrate_bps: target.bitrate_bps((width, height), facts),
         frame_rate,
         b_frames: 0,
         // Keyframes are forced by T; this only bounds a run in which none is due.
@@ -226,8 +277,28 @@ mod tests {
             ((640, 360), Facts::default(), 700_000),
         ];
         for (size, facts, expected) in cases {
-            assert_eq!(bitrate(size, &facts), expected, "{size:?} {facts:?}");
+            let clean = Target::Clean { lines_max: 1_080 };
+            assert_eq!(
+                clean.bitrate_bps(size, &facts),
+                expected,
+                "{size:?} {facts:?}"
+            );
         }
+    }
+
+    #[test]
+    fn a_rung_of_30_frames_keeps_every_other_of_60_and_all_of_30() {
+        let kept = |fps: i64, fps_max| {
+            let mut thinner = Thinner::new(fps_max);
+            let times = (0..fps).map(|n| n * 1_000_000 / fps);
+            times.filter(|t| thinner.keeps(*t, false)).count()
+        };
+        let rows = [(60, Some(30), 30), (50, Some(30), 25), (30, Some(30), 30)];
+        for (fps, fps_max, expected) in rows.into_iter().chain([(60, None, 60)]) {
+            assert_eq!(kept(fps, fps_max), expected, "{fps} for {fps_max:?}");
+        }
+        let mut thinner = Thinner::new(Some(30));
+        assert!(thinner.keeps(0, false) && thinner.keeps(16_667, true));
     }
 
     #[test]

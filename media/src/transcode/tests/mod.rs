@@ -1,5 +1,7 @@
 //! Tests of the converters on media they encode themselves.
 
+mod lanes;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,8 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::audio::OpusConverter;
 use super::decoder::VideoDecoder;
 use super::encoder::{AudioCodec, AudioEncoder, Encoded, VideoEncoder, VideoSettings};
-use super::video::{CleanEncoder, KeyGrid};
-use super::worker::{Refused, Worker};
+use super::video::{KeyGrid, PictureEncoder, Target};
 use super::{ConvertConfig, run};
 use crate::bitstream::h264::{NalKind, nals};
 use crate::bitstream::hevc;
@@ -23,6 +24,7 @@ use crate::frame::{Codec, Frame, Kind, Sample, Shape, TrackId, TrackInfo};
 use crate::time::{MediaTime, SourceTime};
 
 const FRAME_US: i64 = 40_000;
+const CLEAN: Target = Target::Clean { lines_max: 1_080 };
 
 fn moving_picture(n: u8) -> Video {
     let mut picture = Video::new(Pixel::YUV420P, 160, 90);
@@ -94,7 +96,7 @@ fn clean_keeps_each_t_of_the_source_and_has_keyframes_on_the_grid_only() {
     }
     pictures.extend(decoder.finish());
     let mut grid = KeyGrid::new(Duration::from_secs(2));
-    let mut encoder = CleanEncoder::new(vec!["no_such_encoder", "libx264"], 1_080);
+    let mut encoder = PictureEncoder::new(vec!["no_such_encoder", "libx264"], CLEAN);
     let mut made = Vec::new();
     for (t, picture) in pictures {
         let is_key = grid.is_key(t, false, Duration::from_secs(10));
@@ -393,43 +395,6 @@ async fn clean_runs_while_somebody_reads_it_and_starts_at_the_newest_keyframe() 
     );
 }
 
-/// A converter that stalled is started again in the middle of a group: what its viewers get next
-/// refers to nothing that the new encoder never made.
-#[tokio::test]
-async fn a_converter_that_is_started_again_goes_on_with_a_keyframe() {
-    let (info, units) = source(5);
-    let mut publisher = open(info.clone());
-    publish(&mut publisher, &units);
-    let (broadcast, config) = (Arc::clone(publisher.broadcast()), Arc::default());
-    let info = Arc::new(info);
-    let mut cursor = broadcast.cursor(TrackId::Clean, Start::OldestKey);
-    let feed = async |worker: &Worker, units: &[Encoded]| {
-        for unit in units {
-            let mut offered = worker.offer(Arc::new(frame(&info, unit)));
-            while let Err(Refused::Full(frame)) = offered {
-                tokio::task::yield_now().await;
-                offered = worker.offer(frame);
-            }
-        }
-    };
-    let first = Worker::start(&broadcast, TrackId::Clean, &config).unwrap();
-    feed(&first, &units[..60]).await;
-    let mut before = Vec::new();
-    while before.len() < 55 {
-        before.push(cursor.next().await.unwrap().frame);
-    }
-    drop(first);
-    let second = Worker::start(&broadcast, TrackId::Clean, &config).unwrap();
-    feed(&second, &units).await;
-    let newest = before.last().unwrap().dts;
-    let mut next = cursor.next().await.unwrap().frame;
-    // The first worker may have made some more before it was given up.
-    while next.dts.micros_since(newest) < 10 * FRAME_US && !next.is_key {
-        next = cursor.next().await.unwrap().frame;
-    }
-    assert!(next.is_key, "{next:?} after {newest:?}");
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_track_that_is_no_longer_made_holds_nothing_old() {
     let (info, units) = source(1);
@@ -542,7 +507,7 @@ fn a_minute_of_mono_at_44_100_hz_becomes_a_minute_of_even_packets() {
 
 #[test]
 fn a_change_of_size_reopens_the_encoder_with_a_keyframe() {
-    let mut encoder = CleanEncoder::new(vec!["libx264"], 60);
+    let mut encoder = PictureEncoder::new(vec!["libx264"], Target::Clean { lines_max: 60 });
     let mut made = Vec::new();
     let mut sizes = Vec::new();
     for (t, width, height) in [(0, 80, 44), (1, 80, 44), (2, 160, 90), (3, 161, 61)] {
@@ -561,7 +526,7 @@ fn a_change_of_size_reopens_the_encoder_with_a_keyframe() {
 
 #[test]
 fn a_picture_of_another_pixel_format_is_made_4_2_0() {
-    let mut encoder = CleanEncoder::new(vec!["libx264"], 1_080);
+    let mut encoder = PictureEncoder::new(vec!["libx264"], CLEAN);
     let mut picture = Video::new(Pixel::YUV444P, 64, 64);
     for plane in 0..3 {
         picture.data_mut(plane).fill(100);
