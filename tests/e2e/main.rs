@@ -4,6 +4,10 @@
 //! screen, what the server logged and what ffmpeg said is kept under `target/e2e`.
 
 #[cfg(test)]
+mod audience;
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
 mod pattern;
 #[cfg(test)]
 mod publisher;

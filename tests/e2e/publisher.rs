@@ -20,6 +20,25 @@ const REFUSED_MAX: Duration = Duration::from_secs(30);
 const BITS: u32 = 16;
 const CELL: u32 = 40;
 
+/// One run of ffmpeg in a show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Take {
+    pub(crate) number: u32,
+    /// Pictures that other takes may have shown.
+    pub(crate) counted: u32,
+    /// Pictures from one keyframe to the next.
+    pub(crate) gop: u32,
+}
+
+impl Take {
+    /// OBS with nothing set: 8.3 s between keyframes.
+    pub(crate) const FIRST: Self = Self {
+        number: 0,
+        counted: 0,
+        gop: 250,
+    };
+}
+
 /// A running ffmpeg; killed when dropped.
 pub(crate) struct Publisher {
     child: Child,
@@ -29,10 +48,21 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn start(server: &Server, url: String) -> Self {
-        let recording = server.folder().join("sent.flv");
-        let log = server.folder().join("ffmpeg.log");
+        Self::start_as(server, url, Take::FIRST)
+    }
+
+    /// Starts a take of a show: its pictures are counted on from those before.
+    pub(crate) fn start_as(server: &Server, url: String, take: Take) -> Self {
+        let Take {
+            number,
+            counted,
+            gop,
+        } = take;
+        let gop = gop.to_string();
+        let recording = server.folder().join(format!("sent{number}.flv"));
+        let log = server.folder().join(format!("ffmpeg{number}.log"));
         let outputs = format!("[f=flv:onfail=abort]{url}|[f=flv]{}", recording.display());
-        let filter = counter_filter();
+        let filter = counter_filter(counted);
         let picture = "testsrc2=size=640x360:rate=30";
         let mut command = Command::new("ffmpeg");
         command
@@ -55,7 +85,7 @@ impl Publisher {
                 "-bf",
                 "2",
                 "-g",
-                "250",
+                &gop,
                 "-sc_threshold",
                 "0",
             ])
@@ -87,6 +117,11 @@ impl Publisher {
         self.recording
     }
 
+    /// Ends it as a crash of the machine would.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("the show went on until now");
+    }
+
     /// Waits until ffmpeg has given up; gives what it said.
     pub(crate) async fn refused(mut self) -> String {
         let ended = timeout(REFUSED_MAX, self.child.wait()).await;
@@ -96,12 +131,12 @@ impl Publisher {
     }
 }
 
-fn counter_filter() -> String {
+fn counter_filter(counted: u32) -> String {
     let mut filter = String::from("drawbox=x=0:y=0:w=640:h=80:color=white:t=fill");
     for bit in 0..BITS {
         let x = bit * CELL;
         for (row, test) in [(0, "gt"), (CELL, "eq")] {
-            let when = format!("{test}(bitand(n,{}),0)", 1_u32 << bit);
+            let when = format!("{test}(bitand(n+{counted},{}),0)", 1_u32 << bit);
             let place = format!("x={x}:y={row}:w={CELL}:h={CELL}");
             write!(
                 filter,

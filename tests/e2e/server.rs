@@ -123,6 +123,19 @@ impl Server {
             .unwrap_or_else(|_| panic!("no playlist held {text}: see server.log"));
     }
 
+    /// How many discontinuities the show has had, by the playlist of its picture.
+    pub(crate) async fn discontinuities(&self) -> u32 {
+        let client = reqwest::Client::new();
+        let url = self.urls.hls.replace("index.m3u8", "src/live.m3u8");
+        let list = get(&client, &url).await.expect("the show is on air");
+        let gone = list.lines().find_map(|line| {
+            let number = line.strip_prefix("#EXT-X-DISCONTINUITY-SEQUENCE:")?;
+            number.parse::<u32>().ok()
+        });
+        let listed = list.lines().filter(|line| *line == "#EXT-X-DISCONTINUITY");
+        gone.unwrap_or(0) + u32::try_from(listed.count()).unwrap()
+    }
+
     /// Waits until a segment of the picture holds `bytes`.
     pub(crate) async fn carried(&self, bytes: &[u8]) {
         let client = reqwest::Client::new();

@@ -375,6 +375,14 @@ export class LamplightPlayer extends HTMLElement {
     // A hidden page shows no frames; what it misses is not a fault of the stream.
     if (document.hidden) return this.#resetProgress();
     if (this.#state === 'playing' && now - this.#sessionAt > SETTLED_MS) this.#plan.settled();
+    if (session.awaitsHost()) {
+      if (now - this.#progressAt > STALLED_MS) {
+        this.#tell('reconnecting', { reason: 'the host lost the connection' });
+      }
+      // The session stands; from the host's return on it has its time again.
+      this.#progressAt = Math.max(this.#progressAt, now - STALLED_MS);
+      return;
+    }
     const hasStarted = this.#frame !== undefined || this.#heardTime > 0;
     const limits = hasStarted ? STALLED_MS_MAX : FIRST_FRAME_MS_MAX;
     const silence = now - this.#progressAt;

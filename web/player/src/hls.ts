@@ -86,6 +86,8 @@ export class HlsSession implements Session {
   #wasLive = false;
   #isOver = false;
   #measuredTime = -1;
+  /** When a playlist came last. */
+  #listedAt = 0;
   #codecs: string | undefined;
   #onEnded = () => this.#context.events.ended();
 
@@ -129,6 +131,12 @@ export class HlsSession implements Session {
     if (edge === null || edge === undefined) return;
     this.#startedAt = performance.now();
     this.#context.video.currentTime = edge;
+  }
+
+  awaitsHost(): boolean {
+    const details = this.#hls?.latestLevelDetails;
+    if (!details || performance.now() - this.#listedAt > HELD_MS_MAX) return false;
+    return (details.partList?.at(-1) ?? details.fragments.at(-1))?.gap === true;
   }
 
   measure(): void {
@@ -178,6 +186,7 @@ export class HlsSession implements Session {
     });
     hls.on(Events.LEVEL_UPDATED, (_, { details }) => this.#onDateRanges(details));
     hls.on(Events.LEVEL_LOADED, (_, { details, networkDetails, stats }) => {
+      this.#listedAt = performance.now();
       this.#wasLive ||= details.live;
       this.#isOver = !details.live;
       // The last playlist stays for a minute: the show must not be played again from its start.

@@ -62,6 +62,11 @@ export class NativeHlsSession implements Session {
     if (ranges.length > 0) this.#context.video.currentTime = ranges.end(ranges.length - 1);
   }
 
+  awaitsHost(): boolean {
+    // The element does not tell a gap from a path that carries nothing.
+    return false;
+  }
+
   measure(): void {
     // The browser keeps its own distance to the live edge.
   }

@@ -48,6 +48,8 @@ export interface Session {
   heard(): FramePosition;
   /** Back to the live edge, after a pause or when too far behind. */
   goLive(): void;
+  /** Whether it is sure that nothing comes because nothing is sent: the host is away. */
+  awaitsHost(): boolean;
   /** Called once a second. */
   measure(): void;
   numbers(): SessionNumbers;

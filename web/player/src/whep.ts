@@ -74,6 +74,8 @@ export class WhepSession implements Session {
   #pathTimer: ReturnType<typeof setTimeout> | undefined;
   #disconnectedTimer: ReturnType<typeof setTimeout> | undefined;
   #bytes: { at: number; count: number } | undefined;
+  /** True while no media comes over a path that stands. */
+  #isIdle = false;
   #numbers: SessionNumbers = {};
 
   constructor(context: SessionContext) {
@@ -125,6 +127,10 @@ export class WhepSession implements Session {
 
   goLive(): void {
     // A peer connection is always at its live edge.
+  }
+
+  awaitsHost(): boolean {
+    return this.#isIdle && this.#peer?.connectionState === 'connected';
   }
 
   measure(): void {
@@ -279,6 +285,7 @@ export class WhepSession implements Session {
       }
     });
     const now = performance.now();
+    this.#isIdle = this.#bytes?.count === bytes;
     if (this.#bytes && now > this.#bytes.at) {
       numbers.bitrate_bps = ((bytes - this.#bytes.count) * 8000) / (now - this.#bytes.at);
     }
