@@ -14,22 +14,44 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use lamplight_media::broadcast::{Broadcast, BroadcastKey};
 use lamplight_media::webrtc::Port;
-use lamplight_media::whep::{self, Accepted, WhepError};
+use lamplight_media::whep::{self, Accepted, Rendition, Terms, WhepError};
+use serde::Deserialize;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::signal::{self, Held, Sessions, busy, created, offer_of};
 use super::store;
 use crate::app::App;
-use crate::http::{ApiError, Client, Code, Path};
+use crate::http::{ApiError, Client, Code, Path, Query};
 
 const NOT_LIVE_RETRY: Duration = Duration::from_secs(2);
+
+/// What a player may ask for beside its offer.
+#[derive(Debug, Deserialize)]
+pub(super) struct Wish {
+    /// Pins one rendition.
+    rendition: Option<String>,
+}
+
+impl Wish {
+    fn terms(&self) -> Result<Terms, ApiError> {
+        let name = self.rendition.as_deref();
+        let rendition = name.map(|name| {
+            let detail = "rendition is src, or v and the lines of a rung, as in v480";
+            Rendition::parse(name).ok_or_else(|| ApiError::new(Code::Unservable, detail))
+        });
+        Ok(Terms {
+            rendition: rendition.transpose()?,
+            expires_at: None,
+        })
+    }
+}
 
 /// An offer: 201 with an answer, or why not.
 pub(super) async fn offer(
     State(app): State<App>,
     Client(client): Client,
-    Path(room): Path<String>,
+    (Path(room), Query(wish)): (Path<String>, Query<Wish>),
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -40,7 +62,8 @@ pub(super) async fn offer(
         Err(response) => return Ok(response),
     };
     let broadcast = find(&app, &sessions, &room).await?;
-    let accepted = answer(sessions.port()?, broadcast, offer).await?;
+    let terms = wish.terms()?;
+    let accepted = answer(sessions.port()?, broadcast, offer, terms).await?;
     Ok(admit(&app, &sessions, room, accepted))
 }
 
@@ -70,8 +93,9 @@ async fn answer(
     port: Arc<Port>,
     broadcast: Arc<Broadcast>,
     offer: String,
+    terms: Terms,
 ) -> Result<Accepted, ApiError> {
-    let negotiate = move || whep::accept(&port, &broadcast, &offer, Instant::now());
+    let negotiate = move || whep::accept(&port, &broadcast, &offer, terms, Instant::now());
     let accepted = tokio::task::spawn_blocking(negotiate).await;
     accepted
         .map_err(|err| ApiError::internal(&err))?
@@ -87,6 +111,7 @@ impl From<WhepError> for ApiError {
         match err {
             WhepError::Offer(offer) => offer.into(),
             WhepError::Unavailable => busy(),
+            WhepError::NoRendition(_) => Self::new(Code::Unservable, err.to_string()),
         }
     }
 }

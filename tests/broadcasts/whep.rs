@@ -95,6 +95,30 @@ async fn an_accepted_offer_has_an_answer_and_a_place() {
     assert_ne!(other.header("etag"), tag);
 }
 
+/// The show has 360 lines: one rung lies below.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_can_pin_a_rendition_that_the_show_has_and_no_other() {
+    let stage = Stage::set().await;
+    for (wish, status) in [
+        ("src", 201),
+        ("v240", 201),
+        ("v480", 422),
+        ("v360", 422),
+        ("best", 422),
+        ("", 422),
+    ] {
+        let path = format!("{}?rendition={wish}", stage.path);
+        let answer = offer_to(&stage.server, &path, CHROMIUM).await;
+        assert_eq!(answer.status, status, "{wish}: {}", answer.text);
+        if status == 201 {
+            // No query in the address of the session.
+            assert!(!answer.header("location").contains('?'));
+        } else {
+            assert_eq!(answer.json()["code"], "unservable", "{wish}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_browser_gets_the_answer_it_needs() {
     let stage = Stage::set().await;

@@ -96,7 +96,8 @@ async fn serve(count: u32) -> Cost {
     let mut crowd = Crowd::start(count);
     for _ in 0..count {
         let offer = crowd.read();
-        let accepted = whep::accept(&port, &broadcast, &offer, Instant::now()).unwrap();
+        let terms = whep::Terms::default();
+        let accepted = whep::accept(&port, &broadcast, &offer, terms, Instant::now()).unwrap();
         tokio::spawn(accepted.session.run(cancel.clone(), Arc::clone(&hub)));
         crowd.write(&accepted.answer);
     }

@@ -5,7 +5,8 @@
 //! Invariants
 //! - A sample's payload has four-byte NAL lengths and no parameter sets, delimiters or filler; one
 //!   of AV1 has no temporal delimiters or padding.
-//! - No sample leaves before its track's parameters, no picture before the first keyframe.
+//! - No sample leaves before its track's parameters, no picture before the first keyframe, and
+//!   after a damaged one none before the next keyframe.
 //! - Bad bytes are dropped and counted; [`BAD_MAX`] within [`BAD_WINDOW`] end the session.
 //!
 //! Not here: T. Samples carry the publisher's own clock, unwrapped.
@@ -171,13 +172,17 @@ impl Side {
         dts: SourceTime,
         payload: Bytes,
     ) -> Result<Units, FlvError> {
-        let Some(tag) = tag::video(payload, &mut self.choice)? else {
+        let tag = tag::video(payload, &mut self.choice).inspect_err(|error| self.lose(error))?;
+        let Some(tag) = tag else {
             return Ok(Units::NONE);
         };
         let has_others = tag.has_others;
         let units = match tag.packet {
             Packet::Header => self.header(now, &tag),
-            Packet::Frame => self.picture(now, dts, tag),
+            Packet::Frame => {
+                let units = self.picture(now, dts, tag);
+                units.inspect_err(|error| self.lose(error))
+            }
         };
         units.map(|units| Units {
             has_others,
@@ -203,6 +208,13 @@ impl Side {
             has_others,
             ..units
         })
+    }
+
+    /// A damaged picture is lost to those that refer to it.
+    fn lose(&mut self, error: &FlvError) {
+        if let (FlvError::Bitstream, Some(track)) = (error, &mut self.track) {
+            track.lose();
+        }
     }
 
     fn header(&mut self, now: Instant, tag: &Tag) -> Result<Units, FlvError> {

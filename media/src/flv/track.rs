@@ -90,6 +90,11 @@ impl Track {
         self.has_key = false;
     }
 
+    /// A picture was lost: what follows refers to it, up to the next keyframe (I31).
+    pub(super) fn lose(&mut self) {
+        self.has_key = false;
+    }
+
     fn is_too_soon(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.changed) < CHANGE_INTERVAL_MIN
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::gauges::{Gauges, Measured};
+use super::terms::Lease;
 use super::{PASSWORD_DIGITS, Random, UFRAG_DIGITS};
 use crate::webrtc::sdp::Fragment;
 use crate::webrtc::{Address, Credentials, Names, Port, Untold, fragment};
@@ -63,6 +64,7 @@ pub struct Control {
     /// The section that carries the path of all.
     mid: String,
     gauges: Arc<Gauges>,
+    lease: Arc<Lease>,
 }
 
 impl Control {
@@ -78,7 +80,18 @@ impl Control {
             port,
             mid: mid.to_owned(),
             gauges: Arc::default(),
+            lease: Arc::default(),
         }
+    }
+
+    pub(super) fn lease(&self) -> Arc<Lease> {
+        Arc::clone(&self.lease)
+    }
+
+    /// Lets the session last until another time; `None`: for ever. A session that has ended stays
+    /// so.
+    pub fn renew(&self, expires_at: Option<Instant>) {
+        self.lease.renew(expires_at);
     }
 
     pub(super) fn gauges(&self) -> Arc<Gauges> {

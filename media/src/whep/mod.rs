@@ -2,10 +2,9 @@
 //! 4.1, 4.2, 4.4).
 //!
 //! [`accept`] judges the offer, [`playout`] says which frames a viewer is sent and when,
-//! [`session`] drives its connection.
+//! [`rendition`] which picture its path carries, [`session`] drives its connection.
 //!
-//! Not here: routes, who may watch, how many; rungs ([`picture`] is where one would be chosen by
-//! [`Measured::estimate_bps`]).
+//! Not here: routes, who may watch, how many.
 
 mod control;
 mod gauges;
@@ -13,7 +12,9 @@ mod pace;
 mod picture;
 mod playout;
 mod reader;
+mod rendition;
 mod session;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -27,6 +28,7 @@ pub use self::gauges::Measured;
 use self::playout::{Playout, Wants};
 use self::session::Parts;
 pub use self::session::Session;
+pub use self::terms::{Rendition, Terms};
 use crate::broadcast::Broadcast;
 use crate::webrtc::message::{RtpLine, RtpLines};
 use crate::webrtc::peer::{Peer, PeerSpec};
@@ -42,6 +44,9 @@ pub enum WhepError {
     /// 503: what the viewer needs cannot be made now.
     #[error("picture or sound cannot be converted for this viewer now")]
     Unavailable,
+    /// 422: the broadcast has no such rendition.
+    #[error("this show has no rendition {0}; leave it out for what the path carries")]
+    NoRendition(Rendition),
 }
 
 /// An accepted viewer.
@@ -65,13 +70,18 @@ pub fn accept(
     port: &Arc<Port>,
     broadcast: &Arc<Broadcast>,
     offer: &str,
+    terms: Terms,
     now: Instant,
 ) -> Result<Accepted, WhepError> {
     let offer = Offer::read(offer, track::source_profile(broadcast))?;
     let wants = Wants {
         profile: offer.video.as_ref().map(|choice| choice.profile),
         sound: offer.audio.is_some(),
+        rendition: terms.rendition,
     };
+    if let Some(missing) = terms.rendition.filter(|r| !r.is_of(broadcast)) {
+        return Err(WhepError::NoRendition(missing));
+    }
     let mut made = wants.made(broadcast);
     if made.any(|track| broadcast.unavailable(track).is_some()) {
         return Err(WhepError::Unavailable);
@@ -111,8 +121,10 @@ pub fn accept(
     let inbox = port.enter(&local.ufrag);
     let mid = spec.offer.sections.first().map_or("", |s| s.mid.as_str());
     let control = Control::new(Arc::clone(port), inbox.address(), &spec.offer.ice, mid);
+    control.renew(terms.expires_at);
     let parts = Parts {
         gauges: control.gauges(),
+        lease: control.lease(),
         port: Arc::clone(port),
         broadcast: Arc::clone(broadcast),
         playout: Playout::new(broadcast, wants),

@@ -3,16 +3,18 @@
 //! Invariants
 //! - The first frame, and the first after every skip or move, is a keyframe (I4).
 //! - No frame is older than the last, over moves as well (I11).
+//! - The track before goes on until the keyframe of the next one is there.
 //! - Of a source with reordered frames only those leave that nothing refers to the order of.
 //!
-//! Not here: when a frame may go.
+//! Not here: when a frame may go; when to move.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::Reader;
+use super::terms::Rendition;
 use super::track;
-use crate::broadcast::{Broadcast, Cursor, Delivery, Start};
+use crate::broadcast::{Broadcast, Delivery, Start};
 use crate::frame::{Frame, TrackId, TrackInfo};
 use crate::time::MediaTime;
 
@@ -22,6 +24,68 @@ const FRESH: Duration = Duration::from_secs(1);
 const CAUGHT_UP: Duration = Duration::from_millis(300);
 /// A viewer that lost the picture waits for a source's keyframe that is due by then.
 const KEYFRAME_WAIT_MAX: Duration = Duration::from_millis(2_500);
+/// The track before is not waited for when it is this far behind the next one.
+const BEFORE_MAX: Duration = Duration::from_secs(1);
+/// At the second look, a second apart, a keyframe that did not come is not waited for any more,
+/// until so many looks later.
+const LOOKS_MAX: u8 = 2;
+const RESTS: u8 = 5;
+
+/// The next track, while the one before goes on.
+#[derive(Debug)]
+struct Ahead {
+    /// At the first keyframe after what was shown.
+    reader: Reader,
+    /// The track before is shown up to here, and what follows waits for the keyframe.
+    until: Option<MediaTime>,
+    /// The track before cannot go on for long.
+    is_due: bool,
+    has_asked: bool,
+    /// How often it was looked at since `until` is set.
+    looks: u8,
+    /// Looks to come before a keyframe is waited for again.
+    rests: u8,
+}
+
+impl Ahead {
+    fn new(broadcast: &Broadcast, track: TrackId, shown: Option<MediaTime>) -> Self {
+        let start = shown.map_or(Start::NewestKey, |shown| Start::At(shown.shifted(1)));
+        Self {
+            reader: Reader::new(broadcast, track, start),
+            until: None,
+            is_due: false,
+            has_asked: false,
+            looks: 0,
+            rests: 0,
+        }
+    }
+
+    fn track(&self) -> TrackId {
+        self.reader.cursor.track()
+    }
+
+    /// The first keyframe after what was shown, if it is there.
+    fn key(&mut self, broadcast: &Broadcast, shown: MediaTime) -> Option<MediaTime> {
+        let key = self.reader.peek()?.frame.dts;
+        if key > shown {
+            return Some(key);
+        }
+        let start = Start::At(shown.shifted(1));
+        self.reader = Reader::new(broadcast, self.track(), start);
+        Some(self.reader.peek()?.frame.dts)
+    }
+
+    fn has_caught_up(&self, shown: MediaTime) -> bool {
+        let newest = self.reader.cursor.newest_dts();
+        newest.is_some_and(|newest| newest + CAUGHT_UP >= shown)
+    }
+
+    fn ask_from(&mut self, from: MediaTime) {
+        if !std::mem::replace(&mut self.has_asked, true) {
+            self.reader.cursor.request_keyframe_from(from);
+        }
+    }
+}
 
 /// The frames of a picture, in the order in which they are shown.
 #[derive(Debug)]
@@ -30,8 +94,9 @@ pub(super) struct Picture {
     /// The H.264 profile the viewer offered.
     profile: u8,
     reader: Reader,
-    /// The demand for `clean` while the source still plays.
-    warming: Option<Cursor>,
+    ahead: Option<Ahead>,
+    /// There is only sound for now.
+    is_paused: bool,
     /// The parameters of the source that were judged last.
     judged: Option<Arc<TrackInfo>>,
     /// Presentation time of the newest frame taken.
@@ -42,13 +107,14 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    pub(super) fn new(broadcast: &Arc<Broadcast>, profile: u8) -> Self {
-        let track = track::picture(broadcast, profile);
+    pub(super) fn new(broadcast: &Arc<Broadcast>, profile: u8, rendition: Rendition) -> Self {
+        let track = track::shown(broadcast, profile, rendition);
         Self {
             broadcast: Arc::clone(broadcast),
             profile,
             reader: Reader::new(broadcast, track, Start::NewestKey),
-            warming: None,
+            ahead: None,
+            is_paused: false,
             judged: None,
             shown: None,
             discontinuities: None,
@@ -77,11 +143,54 @@ impl Picture {
         }
     }
 
+    /// What is shown; `None` while there is only sound.
+    pub(super) fn rendition(&self) -> Option<Rendition> {
+        (!self.is_paused).then(|| Rendition::of(self.reader.cursor.track()))
+    }
+
+    pub(super) const fn is_moving(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    /// Moves to another rendition at a keyframe; what is shown now goes on until that is there.
+    pub(super) fn move_to(&mut self, rendition: Rendition) {
+        let track = track::shown(&self.broadcast, self.profile, rendition);
+        if std::mem::take(&mut self.is_paused) {
+            return self.resume(track);
+        }
+        let is_due = self.ahead.as_ref().is_some_and(|ahead| ahead.is_due);
+        let ahead = Ahead::new(&self.broadcast, track, self.shown);
+        let is_there = track == self.reader.cursor.track();
+        self.ahead = (!is_there).then_some(Ahead { is_due, ..ahead });
+    }
+
+    /// Nothing more is shown until the next [`Self::move_to`], and nobody has to make it.
+    pub(super) fn pause(&mut self) {
+        self.is_paused = true;
+        self.ahead = None;
+        self.reader = Reader::new(&self.broadcast, TrackId::Video, Start::Live);
+    }
+
+    fn resume(&mut self, track: TrackId) {
+        self.reader = Reader::new(&self.broadcast, track, Start::NewestKey);
+        let key = self.reader.cursor.newest_key_dts();
+        if key <= self.shown {
+            return self.settle(track);
+        }
+        self.begin();
+    }
+
     /// The next frame to show.
     pub(super) fn peek(&mut self) -> Option<&Delivery> {
+        if self.is_paused {
+            return None;
+        }
         loop {
             self.move_on();
             let frame = Arc::clone(&self.reader.peek()?.frame);
+            if self.is_held(&frame) {
+                return None;
+            }
             if frame.track != TrackId::Video || self.may_pass(&frame) {
                 break;
             }
@@ -129,22 +238,53 @@ impl Picture {
         }
     }
 
-    /// Looks whether the source can still be passed through; once a second is enough.
+    /// Looks whether the source can still be passed through, and whether a move gets on; to be
+    /// called once a second.
     pub(super) fn check(&mut self) {
-        if self.is_passing() && !track::is_plain(&self.broadcast, &self.reader.cursor) {
+        let is_shown = self.is_passing() && !self.is_paused;
+        if is_shown && !track::is_plain(&self.broadcast, &self.reader.cursor) {
             self.leave_source();
+        }
+        let Some(ahead) = &mut self.ahead else { return };
+        if ahead.until.is_some() && ahead.reader.next.is_none() {
+            ahead.looks += 1;
+        }
+        ahead.rests = ahead.rests.saturating_sub(1);
+        if ahead.looks >= LOOKS_MAX {
+            let again = Ahead::new(&self.broadcast, ahead.track(), self.shown);
+            *ahead = Ahead {
+                is_due: ahead.is_due,
+                rests: RESTS,
+                ..again
+            };
         }
     }
 
-    /// Why the picture cannot be made, if it cannot.
-    pub(super) fn unavailable(&self) -> Option<&'static str> {
-        let made = self.warming.as_ref().unwrap_or(&self.reader.cursor);
-        made.unavailable()
+    /// Why the picture cannot be made, if it cannot. A move to what cannot be made is given up.
+    pub(super) fn unavailable(&mut self) -> Option<&'static str> {
+        let ahead = self.ahead.as_ref();
+        let reason = ahead.and_then(|ahead| ahead.reader.cursor.unavailable());
+        if let (Some(reason), Some(ahead)) = (reason, ahead) {
+            if ahead.is_due {
+                return Some(reason);
+            }
+            self.ahead = None;
+        }
+        self.reader.cursor.unavailable()
     }
 
     /// Waits until [`Self::peek`] may give something. Cancel-safe.
     pub(super) async fn ready(&mut self) {
-        self.reader.ready().await;
+        if self.is_paused {
+            return std::future::pending().await;
+        }
+        let Some(ahead) = &mut self.ahead else {
+            return self.reader.ready().await;
+        };
+        tokio::select! {
+            () = self.reader.ready() => {}
+            () = ahead.reader.ready() => {}
+        }
     }
 
     pub(super) const fn waiting(&self) -> Option<&Delivery> {
@@ -171,8 +311,7 @@ impl Picture {
             self.judged = Some(Arc::clone(&frame.info));
             if !track::fits(&frame.info, self.profile) {
                 // It cannot be decoded at all: nothing more of it.
-                self.leave_source();
-                self.settle_on_clean();
+                self.settle(TrackId::Clean);
                 return false;
             }
         }
@@ -191,41 +330,97 @@ impl Picture {
         }
         let is_behind = self.shown.is_some_and(|shown| frame.pts <= shown);
         if is_behind {
-            self.settle_on_clean();
+            let next = self.ahead.as_ref().map_or(TrackId::Clean, Ahead::track);
+            self.settle(next);
         }
         !is_behind
     }
 
-    /// From now on `clean` is wanted; the source plays until that has caught up.
+    /// The source plays until what it is left for has caught up: a rung, or `clean`.
     fn leave_source(&mut self) {
-        if self.is_passing() && self.warming.is_none() {
-            let cursor = self.broadcast.cursor(TrackId::Clean, Start::Live);
-            self.warming = Some(cursor);
+        if !self.is_passing() {
+            return;
         }
+        let (broadcast, shown) = (&self.broadcast, self.shown);
+        let clean = || Ahead::new(broadcast, TrackId::Clean, shown);
+        self.ahead.get_or_insert_with(clean).is_due = true;
     }
 
-    fn move_on(&mut self) {
-        let Some(warming) = &self.warming else { return };
-        let is_ready = match (warming.newest_dts(), self.shown) {
-            (Some(made), Some(shown)) => made + CAUGHT_UP >= shown,
-            (Some(_), None) => true,
-            (None, _) => false,
+    /// Whether a frame waits for the keyframe of the next track.
+    fn is_held(&self, frame: &Frame) -> bool {
+        let Some(ahead) = &self.ahead else {
+            return false;
         };
-        if is_ready {
-            self.settle_on_clean();
+        let is_beyond = ahead.until.is_some_and(|until| frame.pts >= until);
+        is_beyond && ahead.reader.next.is_none()
+    }
+
+    /// Moves when the next track has its keyframe and the one before has come up to it.
+    fn move_on(&mut self) {
+        let Some(ahead) = &mut self.ahead else { return };
+        let Some(shown) = self.shown else {
+            let track = ahead.track();
+            return self.settle(track);
+        };
+        let is_made = self.reader.cursor.track().is_made();
+        let waiting = self.reader.peek().map(|delivery| &*delivery.frame);
+        if let Some(key) = ahead.key(&self.broadcast, shown) {
+            let newest = ahead.reader.cursor.newest_dts();
+            let is_far = newest.is_some_and(|newest| newest.saturating_since(key) > BEFORE_MAX);
+            if waiting.is_none_or(|frame| frame.pts >= key) && (waiting.is_some() || is_far) {
+                self.switch();
+            }
+            return;
+        }
+        let may_ask = ahead.until.is_none() && ahead.rests == 0 && ahead.track().is_made();
+        if !may_ask || !ahead.has_caught_up(shown) {
+            return;
+        }
+        let from = shown.shifted(1);
+        ahead.ask_from(from);
+        ahead.until = if is_made {
+            // Of made tracks all have their keyframes together.
+            waiting.filter(|frame| frame.is_key).map(|frame| frame.pts)
+        } else {
+            // A source is ahead of what is made of it.
+            Some(from)
+        };
+    }
+
+    /// The next frame is the keyframe of the next track.
+    fn switch(&mut self) {
+        let Some(ahead) = self.ahead.take() else {
+            return;
+        };
+        self.reader = ahead.reader;
+        if let Some(delivery) = &mut self.reader.next {
+            // What was passed over to find it was shown by the other.
+            delivery.skipped = 0;
         }
     }
 
-    /// Nothing more of the source: the next frame is a keyframe of `clean` after the last one.
-    fn settle_on_clean(&mut self) {
+    /// Nothing more of this track: the next frame is a keyframe of another, after the last one.
+    fn settle(&mut self, track: TrackId) {
+        self.ahead = None;
         let Some(shown) = self.shown else {
-            self.reader = Reader::new(&self.broadcast, TrackId::Clean, Start::NewestKey);
-            self.warming = None;
+            self.reader = Reader::new(&self.broadcast, track, Start::NewestKey);
             return self.begin();
         };
         let from = shown.shifted(1);
-        self.reader = Reader::new(&self.broadcast, TrackId::Clean, Start::At(from));
-        self.reader.cursor.request_keyframe_from(from);
-        self.warming = None;
+        self.reader = Reader::new(&self.broadcast, track, Start::At(from));
+        if track.is_made() {
+            self.reader.cursor.request_keyframe_from(from);
+        }
+    }
+
+    /// Whether a rendition can be made as things are.
+    pub(super) fn can_show(&self, rendition: Rendition) -> bool {
+        let track = track::shown(&self.broadcast, self.profile, rendition);
+        self.broadcast.unavailable(track).is_none()
+    }
+
+    /// Goes to another rendition at once: this one is not made any more.
+    pub(super) fn flee_to(&mut self, rendition: Rendition) {
+        self.settle(track::shown(&self.broadcast, self.profile, rendition));
     }
 }

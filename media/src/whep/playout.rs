@@ -15,6 +15,8 @@ use tokio::time::Instant;
 use super::pace::Run;
 use super::picture::Picture;
 use super::reader::Reader;
+use super::rendition::{Move, Policy, Sight};
+use super::terms::Rendition;
 use super::track;
 use crate::broadcast::{Broadcast, Start};
 use crate::frame::{Frame, Kind, TrackId};
@@ -32,16 +34,29 @@ pub(super) struct Wants {
     /// The H.264 profile it offered for the picture.
     pub(super) profile: Option<u8>,
     pub(super) sound: bool,
+    /// The one rendition it is shown; `None`: what its path carries.
+    pub(super) rendition: Option<Rendition>,
 }
 
 impl Wants {
     /// The made tracks it needs as things are.
     pub(super) fn made(&self, broadcast: &Broadcast) -> impl Iterator<Item = TrackId> {
-        let picture = self.profile.map(|p| track::picture(broadcast, p));
+        let rendition = self.rendition.unwrap_or(Rendition::Source);
+        let picture = self.profile.map(|p| track::shown(broadcast, p, rendition));
         let sound = self.sound.then(|| track::sound(broadcast));
         let all = picture.into_iter().chain(sound);
         all.filter(|track| track.is_made())
     }
+}
+
+/// What is seen of a viewer's path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) estimate_bps: u64,
+    /// Of 256.
+    pub(super) lost: u8,
+    /// What came of the last probe, once that is known.
+    pub(super) probe: Option<bool>,
 }
 
 /// The frames of one viewer.
@@ -49,6 +64,12 @@ impl Wants {
 pub(super) struct Playout {
     broadcast: Arc<Broadcast>,
     picture: Option<Picture>,
+    /// `None` for a viewer that wants one rendition and no other.
+    policy: Option<Policy>,
+    /// What it can be shown, the highest first, and the bits per second of each.
+    renditions: Vec<Rendition>,
+    rates: Vec<u64>,
+    moves: u64,
     sound: Option<Sound>,
     /// The frames under way; `None` when all was sent.
     run: Option<Run>,
@@ -103,8 +124,14 @@ impl Sound {
 
 impl Playout {
     pub(super) fn new(broadcast: &Arc<Broadcast>, wants: Wants) -> Self {
+        let rendition = wants.rendition.unwrap_or(Rendition::Source);
+        let picture = |profile| Picture::new(broadcast, profile, rendition);
         Self {
-            picture: wants.profile.map(|p| Picture::new(broadcast, p)),
+            picture: wants.profile.map(picture),
+            policy: wants.rendition.is_none().then(Policy::new),
+            renditions: Vec::new(),
+            rates: Vec::new(),
+            moves: 0,
             sound: wants.sound.then(|| Sound::new(broadcast)),
             broadcast: Arc::clone(broadcast),
             run: None,
@@ -118,6 +145,100 @@ impl Playout {
     /// Pictures passed over so far.
     pub(super) fn skipped(&self) -> u64 {
         self.picture.as_ref().map_or(0, Picture::skipped)
+    }
+
+    /// How often the picture moved to another rendition.
+    pub(super) const fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// Moves between renditions as the path wants it; the rate of a probe, when one is needed. To
+    /// be called several times a second.
+    pub(super) fn steer(&mut self, now: Instant, seen: Seen) -> Option<u64> {
+        let behind = self.behind(now);
+        let (Some(policy), Some(picture)) = (&mut self.policy, &mut self.picture) else {
+            return None;
+        };
+        let playing = picture.rendition();
+        let place = playing.map(|playing| self.renditions.iter().position(|r| *r == playing));
+        // What plays is not in the list before it is known, and while it cannot be made.
+        if self.renditions.is_empty() || place == Some(None) {
+            return None;
+        }
+        let sight = Sight {
+            estimate_bps: seen.estimate_bps,
+            lost: seen.lost,
+            behind,
+            rates: &self.rates,
+            current: place.flatten(),
+            is_moving: picture.is_moving(),
+            probe: seen.probe,
+            has_sound: self.sound.is_some(),
+        };
+        let decided = policy.step(now, sight);
+        match decided {
+            Move::Stay => {}
+            Move::Probe(bps) => return Some(bps),
+            Move::SoundOnly => {
+                picture.pause();
+                self.run = None;
+                self.moves += 1;
+            }
+            Move::To(place) => {
+                if let Some(rendition) = self.renditions.get(place) {
+                    picture.move_to(*rendition);
+                    self.moves += 1;
+                }
+            }
+        }
+        tracing::debug!(?decided, estimate.bps = seen.estimate_bps, "rendition");
+        None
+    }
+
+    /// How long the picture that is due has waited.
+    fn behind(&self, now: Instant) -> Duration {
+        let waiting = self.picture.as_ref().and_then(Picture::waiting);
+        let due = self.run.zip(waiting).map(|(run, d)| run.due(d.frame.dts));
+        due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due))
+    }
+
+    /// Looks what the viewer can be shown.
+    fn look(&mut self) {
+        let (Some(picture), true) = (&mut self.picture, self.policy.is_some()) else {
+            return;
+        };
+        (self.renditions, self.rates) = track::renditions(&self.broadcast).into_iter().unzip();
+        let playing = picture.rendition();
+        let is_known = playing.is_none_or(|playing| self.renditions.contains(&playing));
+        if !is_known && !self.renditions.is_empty() && !picture.is_moving() {
+            // The source has become less than the rung.
+            picture.move_to(Rendition::Source);
+        }
+    }
+
+    /// Goes on with another rendition when the one that plays is not made any more: the next lower
+    /// one, else the next higher. False when there is none.
+    fn flee(&mut self) -> bool {
+        let (Some(picture), true) = (&mut self.picture, self.policy.is_some()) else {
+            return false;
+        };
+        let lines = |rendition| match rendition {
+            Rendition::Source => u16::MAX,
+            Rendition::Rung(lines) => lines,
+        };
+        let playing = picture.rendition().map_or(0, lines);
+        let all = track::renditions(&self.broadcast).into_iter();
+        let all = all.map(|(rendition, _)| rendition);
+        let others: Vec<_> = all
+            .filter(|r| lines(*r) != playing && picture.can_show(*r))
+            .collect();
+        let lower = others.iter().find(|r| lines(**r) < playing);
+        let Some(next) = lower.or_else(|| others.last()) else {
+            return false;
+        };
+        picture.flee_to(*next);
+        self.moves += 1;
+        true
     }
 
     /// The next frame that may go now. The first call says that the viewer is there.
@@ -185,14 +306,18 @@ impl Playout {
             return None;
         }
         let is_first = self.checked.replace(now).is_none();
-        let picture = self.picture.as_ref().and_then(Picture::unavailable);
         let sound = self.sound.as_ref();
         let sound = sound.and_then(|s| s.reader.cursor.unavailable());
-        if picture.or(sound).is_some() {
+        let picture = self.picture.as_mut().and_then(Picture::unavailable);
+        if sound.is_some() || picture.is_some() && !self.flee() {
             return Some("unavailable");
         }
+        self.look();
         let picture = self.picture.as_mut()?;
         picture.check();
+        if picture.rendition().is_none() {
+            self.without_key = Duration::ZERO;
+        }
         // While the publisher is away there is no keyframe to be had.
         let source = self.broadcast.newest_dts(TrackId::Video);
         if source != std::mem::replace(&mut self.source, source) && !is_first {

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::gauges::{Gauges, Measured};
-use super::playout::Playout;
+use super::playout::{Playout, Seen};
+use super::terms::Lease;
 use crate::broadcast::{Broadcast, Broadcasts};
 use crate::cue::{CueCursor, CueKind, CueNews};
 use crate::stats::Stats;
@@ -27,6 +28,8 @@ const CONNECT: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(30);
 /// Nothing is looked after less often.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked at which rendition the path carries.
+const STEER_EVERY: Duration = Duration::from_millis(100);
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// Data channel bytes in flight: passing cues are dropped, then the channel is closed.
 const PASSING_BYTES_MAX: usize = 64 << 10;
@@ -56,6 +59,10 @@ pub struct Session {
     discontinuities: u32,
     gauges: Arc<Gauges>,
     measured_at: Instant,
+    lease: Arc<Lease>,
+    steered_at: Instant,
+    /// What came of a probe.
+    probe: Option<bool>,
 }
 
 /// What a session is made of.
@@ -67,6 +74,7 @@ pub(super) struct Parts {
     pub(super) inbox: Inbox,
     pub(super) playout: Playout,
     pub(super) gauges: Arc<Gauges>,
+    pub(super) lease: Arc<Lease>,
 }
 
 impl Session {
@@ -79,6 +87,7 @@ impl Session {
             inbox,
             playout,
             gauges,
+            lease,
         } = parts;
         Self {
             port,
@@ -95,6 +104,9 @@ impl Session {
             discontinuities: 0,
             gauges,
             measured_at: now,
+            lease,
+            steered_at: now,
+            probe: None,
         }
     }
 
@@ -149,6 +161,7 @@ impl Session {
             if self.peer.answer_reports(at, &self.port, &mut self.burst) {
                 self.playout.request_keyframe();
             }
+            self.steer(now);
             self.send_frames(now).await;
             let broadcast = &self.broadcast;
             self.peer.report(at, || {
@@ -165,6 +178,24 @@ impl Session {
         self.peer.flush(&self.port, &mut self.burst);
         self.burst.settle(&self.port).await;
         self.verdict(now)
+    }
+
+    /// Lets the path decide which rendition is shown.
+    fn steer(&mut self, now: Instant) {
+        if now < self.steered_at {
+            return;
+        }
+        self.steered_at = now + STEER_EVERY;
+        let path = self.peer.path();
+        let seen = Seen {
+            estimate_bps: path.estimate_bps,
+            lost: path.fraction_lost,
+            probe: self.probe.take(),
+        };
+        if self.playout.steer(now, seen).is_some() {
+            // The estimate is all there is to ask: it grows with what arrives.
+            self.probe = Some(true);
+        }
     }
 
     fn measure(&self) -> Measured {
@@ -188,6 +219,8 @@ impl Session {
             .saturating_duration_since(self.peer.ice.heard);
         if self.peer.is_over {
             Some("gone")
+        } else if self.lease.until().is_some_and(|until| now >= until) {
+            Some("expired")
         } else if !self.was_connected {
             (now >= self.connect_until).then_some("not_connected")
         } else if silent > SILENCE {
@@ -260,6 +293,9 @@ impl Session {
         if let Some(at) = self.peer.deadline() {
             wake = wake.min(Instant::from_std(at));
         }
+        if let Some(until) = self.lease.until() {
+            wake = wake.min(until);
+        }
         self.playout.due().map_or(wake, |due| wake.min(due))
     }
 
@@ -313,6 +349,7 @@ impl Session {
             ("udp_sends_total", self.burst.calls),
             ("udp_send_blocked_total", self.burst.blocked),
             ("frames_skipped_total", skipped),
+            ("rendition_moves_total", self.playout.moves()),
             ("rtp_nack_received_total", measured.nacks),
             ("rtp_retransmitted_total", measured.retransmitted),
         ];

@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use super::terms::Rendition;
 use crate::broadcast::{Broadcast, Cursor, Start};
 use crate::frame::{Codec, Kind, TrackId, TrackInfo};
+use crate::transcode::ladder;
 
 /// A source whose keyframes are farther apart is not passed through.
 const GOP_MAX: Duration = Duration::from_secs(3);
+/// A source's rate is known once the ring holds this much.
+const MEASURED: Duration = Duration::from_secs(1);
+/// A rung is worth moving to when it has at most this part of the source's rate.
+const LESS_PERCENT: u64 = 90;
 /// `profile_idc` of Constrained Baseline, where nothing is known.
 const BASELINE: u8 = 66;
 
@@ -27,6 +33,35 @@ pub(super) fn picture(broadcast: &Broadcast, offered_profile: u8) -> TrackId {
     } else {
         TrackId::Clean
     }
+}
+
+/// The track of a rendition.
+pub(super) fn shown(broadcast: &Broadcast, offered_profile: u8, rendition: Rendition) -> TrackId {
+    match rendition {
+        Rendition::Source => picture(broadcast, offered_profile),
+        Rendition::Rung(lines) => TrackId::Rung(lines),
+    }
+}
+
+/// The renditions that can be shown now, each with its bits per second, the highest first: the
+/// source and the rungs that are clearly less. Empty while the source's rate is not known.
+pub(super) fn renditions(broadcast: &Broadcast) -> Vec<(Rendition, u64)> {
+    let facts = broadcast.facts(TrackId::Video);
+    if facts.span < MEASURED {
+        return Vec::new();
+    }
+    let source_bps = facts.bitrate_bps;
+    let rungs = ladder::of(broadcast).iter();
+    let rungs = rungs
+        .map(|rung| (*rung, rung.bitrate_bps(facts.frame_rate)))
+        .filter(|(rung, bps)| {
+            let is_less = *bps <= source_bps.saturating_mul(LESS_PERCENT) / 100;
+            is_less && broadcast.unavailable(rung.track()).is_none()
+        })
+        .map(|(rung, bps)| (Rendition::Rung(rung.lines), bps));
+    std::iter::once((Rendition::Source, source_bps))
+        .chain(rungs)
+        .collect()
 }
 
 /// The source's sound, if it is Opus already.

@@ -436,6 +436,24 @@ fn a_body_cut_short_gives_no_part_of_a_picture() {
     }
 }
 
+/// What comes behind a damaged picture refers to it (I31).
+#[test]
+fn after_a_damaged_picture_nothing_leaves_before_the_next_keyframe() {
+    let whole = frame(&[INTER]);
+    for damaged in [whole.slice(..whole.len() - 1), whole.slice(..3)] {
+        let mut feed = Feed::ready();
+        feed.video(0, frame(&[IDR])).unwrap();
+        assert_eq!(feed.video(0, damaged).unwrap_err(), FlvError::Bitstream);
+        for _ in 0..3 {
+            let next = feed.video(0, whole.clone());
+            assert_eq!(next.unwrap_err(), FlvError::Early);
+        }
+        assert!(feed.audio(0, sound(&[1])).unwrap().sample.is_some());
+        assert!(feed.video(0, frame(&[IDR])).unwrap().sample.is_some());
+        assert!(feed.video(0, whole.clone()).unwrap().sample.is_some());
+    }
+}
+
 #[test]
 fn fifty_damaged_bodies_within_ten_seconds_end_the_session_and_fewer_do_not() {
     let damaged = Bytes::from_static(&[0x17]);

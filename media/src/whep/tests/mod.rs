@@ -1,5 +1,8 @@
 //! What a viewer is sent, in virtual time and without a connection.
 
+mod publisher_reconnect;
+mod rendition_switch;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,7 +11,9 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, advance};
 
 use super::playout::{Playout, Wants};
-use crate::broadcast::{Broadcast, BroadcastKey, Broadcasts, Limits, Publisher, TrackWriter};
+use crate::broadcast::{
+    Broadcast, BroadcastKey, Broadcasts, Limits, PublishPolicy, Publisher, Start, TrackWriter,
+};
 use crate::frame::{Codec, Frame, Kind, Sample, Shape, TrackId, TrackInfo};
 use crate::time::{MediaTime, SourceTime};
 
@@ -22,10 +27,12 @@ const AVCC: &[u8] = &[
 const BOTH: Wants = Wants {
     profile: Some(66),
     sound: true,
+    rendition: None,
 };
 const PICTURE: Wants = Wants {
     profile: Some(66),
     sound: false,
+    rendition: None,
 };
 
 fn picture_info(reorder_frames: u8) -> TrackInfo {
@@ -56,12 +63,13 @@ fn sound_info(codec: Codec) -> TrackInfo {
 
 /// A publisher, and the converters' places.
 struct Show {
-    /// Kept alive: a broadcast ends with its hub.
-    _hub: Arc<Broadcasts>,
-    publisher: Publisher,
+    hub: Arc<Broadcasts>,
+    broadcast: Arc<Broadcast>,
+    publisher: Option<Publisher>,
     clean: Made,
     opus: Made,
     pictures: i64,
+    payload: Bytes,
     /// What the publisher's clock was set by.
     restarted_us: i64,
 }
@@ -100,18 +108,33 @@ impl Show {
     fn start(reorder_frames: u8) -> Self {
         let mut show = Self::of_sound();
         let now = Instant::now();
-        show.publisher
-            .set_track(now, picture_info(reorder_frames))
-            .unwrap();
+        let set = show
+            .publisher()
+            .set_track(now, picture_info(reorder_frames));
+        set.unwrap();
         show
+    }
+
+    fn publisher(&mut self) -> &mut Publisher {
+        self.publisher.as_mut().unwrap()
+    }
+
+    /// The publisher's connection breaks.
+    fn leave(&mut self) {
+        self.publisher = None;
+    }
+
+    /// It comes back, or another takes over, with a clock that begins at zero.
+    fn come_back(&mut self) {
+        self.publisher = Some(publish(&self.hub));
+        self.pictures = 0;
+        let now = Instant::now();
+        self.publisher().set_track(now, picture_info(0)).unwrap();
     }
 
     fn of_sound() -> Self {
         let hub = Broadcasts::new(Limits::default());
-        let now = Instant::now();
-        let key = BroadcastKey::new("room_1");
-        let mut publisher = hub.open(key, now, OffsetDateTime::UNIX_EPOCH).unwrap();
-        publisher.set_track(now, sound_info(Codec::Aac)).unwrap();
+        let publisher = publish(&hub);
         let made = |track, info| {
             let writer = publisher.broadcast().made(track);
             let info = writer.set_info(info);
@@ -120,15 +143,17 @@ impl Show {
         Self {
             clean: made(TrackId::Clean, picture_info(0)),
             opus: made(TrackId::Opus, sound_info(Codec::Opus)),
-            _hub: hub,
-            publisher,
+            hub,
+            broadcast: Arc::clone(publisher.broadcast()),
+            publisher: Some(publisher),
             pictures: 0,
+            payload: Bytes::from_static(&[0, 0, 0, 2, 0x41, 1]),
             restarted_us: 0,
         }
     }
 
     fn broadcast(&self) -> &Arc<Broadcast> {
-        self.publisher.broadcast()
+        &self.broadcast
     }
 
     fn viewer(&self, wants: Wants) -> Playout {
@@ -151,9 +176,9 @@ impl Show {
             samples: 0,
             is_key,
             is_discardable,
-            payload: Bytes::from_static(&[0, 0, 0, 2, 0x41, 1]),
+            payload: self.payload.clone(),
         };
-        self.publisher.write(Instant::now(), sample);
+        self.publisher().write(Instant::now(), sample);
     }
 
     /// So many pictures, each in its time.
@@ -163,6 +188,15 @@ impl Show {
             advance(STEP).await;
         }
     }
+}
+
+fn publish(hub: &Arc<Broadcasts>) -> Publisher {
+    let now = Instant::now();
+    let at = (now, OffsetDateTime::UNIX_EPOCH);
+    let joined = hub.join(BroadcastKey::new("room_1"), at, PublishPolicy::default());
+    let mut publisher = joined.unwrap();
+    publisher.set_track(now, sound_info(Codec::Aac)).unwrap();
+    publisher
 }
 
 /// Everything that may go now: track and decode time in microseconds.

@@ -1,5 +1,7 @@
 //! A viewer of the `webrtc` crate watches over loopback, through a wire that loses packets.
 
+mod channel;
+
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +37,7 @@ use crate::broadcast::{BroadcastKey, Broadcasts, Limits, Publisher, TrackWriter}
 use crate::cue::{At, CueKind, NewCue};
 use crate::frame::{Codec, Frame, Kind, Sample, Shape, TrackId, TrackInfo};
 use crate::time::{MediaTime, SourceTime};
-use crate::whep::{self, Control, PatchError, Patched, Session};
+use crate::whep::{self, Control, PatchError, Patched, Rendition, Session, Terms, WhepError};
 
 const AVCC: &[u8] = &[
     1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 15, 0x67, 0x42, 0xc0, 0x1e, 0xda, 0x02, 0x80, 0xbf, 0xe5,
@@ -152,6 +154,7 @@ struct Traits {
     has_channel: bool,
     /// It protects media with the older profile only.
     is_old: bool,
+    terms: Terms,
 }
 
 impl Viewer {
@@ -313,7 +316,8 @@ async fn join_and_hold(
 ) -> (Viewer, Wire, Session, Control) {
     let viewer = Viewer::offer(traits).await;
     let broadcast = show.publisher.broadcast();
-    let accepted = whep::accept(port, broadcast, &viewer.offer, Instant::now()).unwrap();
+    let (terms, now) = (traits.terms, Instant::now());
+    let accepted = whep::accept(port, broadcast, &viewer.offer, terms, now).unwrap();
     let (wire, answer) = Wire::to(&accepted.answer, Arc::clone(&viewer.is_connected)).await;
     viewer.accept(answer).await;
     (viewer, wire, accepted.session, accepted.control)
@@ -464,49 +468,6 @@ async fn a_viewer_with_the_older_protection_only_sees_the_show() {
         }
     };
     while_served(&port, (session, &mut wire), show, watch).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_viewer_hears_the_clock_and_the_cues_that_are_open_and_those_to_come() {
-    let mut show = Show::start(0);
-    (0..5).for_each(|_| show.picture());
-    let broadcast = Arc::clone(show.publisher.broadcast());
-    let cue = |id: &str| NewCue {
-        id: id.into(),
-        class: "card".into(),
-        duration: None,
-        kind: CueKind::Listed,
-        payload: Bytes::from_static(b"{}"),
-    };
-    let place = async |id: &str| {
-        let at = At::Time(MediaTime::from_micros(100_000));
-        broadcast.cue(Instant::now(), at, cue(id)).await.unwrap();
-    };
-    place("before").await;
-    let port = port(&show);
-    let traits = Traits {
-        has_channel: true,
-        ..Traits::default()
-    };
-    let (viewer, mut wire, session) = join(&port, &show, traits).await;
-    let listen = async {
-        let channel = viewer.channel.as_ref().unwrap();
-        let mut heard = Vec::new();
-        while heard.len() < 3 {
-            let Some(DataChannelEvent::OnMessage(message)) = channel.poll().await else {
-                continue;
-            };
-            let json: serde_json::Value = serde_json::from_slice(&message.data).unwrap();
-            heard.push(format!("{} {}", json["type"], json["id"]));
-            if heard.len() == 2 {
-                place("after").await;
-            }
-        }
-        heard
-    };
-    let heard = while_served(&port, (session, &mut wire), show, listen).await;
-    let expected = ["\"clock\" null", "\"cue\" \"before\"", "\"cue\" \"after\""];
-    assert_eq!(heard, expected);
 }
 
 /// The viewer's network changes: it asks for a restart, checks a new path and nominates it.
