@@ -9,7 +9,6 @@ use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication
 use rtc::rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate as remb;
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::reception_report::ReceptionReport;
-use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 
 /// One thing that a viewer reports.
@@ -23,22 +22,49 @@ pub(crate) enum Feedback {
     Reception(ReceptionReport),
     /// What it believes it can receive, in bits per second.
     Estimate(f32),
-    /// Which packets arrived, of all streams, and when.
-    Arrivals(Box<TransportLayerCc>),
+    /// Which packets arrived, of all streams, and when: a report as it came, for
+    /// [`super::arrivals`].
+    Arrivals(Box<[u8]>),
     /// It wants to know how long its reports travel.
     ReferenceTime { ssrc: u32, ntp: u64 },
 }
 
 /// Reads a compound packet; what is not understood is left out.
 pub(crate) fn read(packet: &[u8]) -> Vec<Feedback> {
-    let Ok(packets) = unmarshal(&mut &packet[..]) else {
-        return Vec::new();
-    };
     let mut out = Vec::new();
-    for packet in packets {
-        note(packet.as_ref(), &mut out);
+    for one in Compound(packet) {
+        // By far the most reports are of this kind: they are read where they are used.
+        if one.first().is_some_and(|head| head & 31 == ARRIVALS.0)
+            && one.get(1) == Some(&ARRIVALS.1)
+        {
+            out.push(Feedback::Arrivals(one.into()));
+            continue;
+        }
+        let Ok(packets) = unmarshal(&mut &one[..]) else {
+            break;
+        };
+        for packet in packets {
+            note(packet.as_ref(), &mut out);
+        }
     }
     out
+}
+
+/// Format and type of a report on the arrival of every packet.
+const ARRIVALS: (u8, u8) = (15, 205);
+
+/// The packets of a compound; ends where one is cut short.
+struct Compound<'a>(&'a [u8]);
+
+impl<'a> Iterator for Compound<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let words = u16::from_be_bytes(*self.0.get(2..)?.first_chunk()?);
+        let (one, rest) = self.0.split_at_checked((usize::from(words) + 1) * 4)?;
+        self.0 = rest;
+        Some(one)
+    }
 }
 
 fn note(packet: &dyn Packet, out: &mut Vec<Feedback>) {
@@ -54,8 +80,6 @@ fn note(packet: &dyn Packet, out: &mut Vec<Feedback>) {
         out.extend(report.reports.iter().cloned().map(Feedback::Reception));
     } else if let Some(estimate) = any.downcast_ref::<remb::ReceiverEstimatedMaximumBitrate>() {
         out.push(Feedback::Estimate(estimate.bitrate));
-    } else if let Some(arrivals) = any.downcast_ref::<TransportLayerCc>() {
-        out.push(Feedback::Arrivals(Box::new(arrivals.clone())));
     } else if let Some(extended) = any.downcast_ref::<ExtendedReport>() {
         let ssrc = extended.sender_ssrc;
         let blocks = extended.reports.iter().map(|block| block.as_any());

@@ -24,6 +24,8 @@ pub(crate) struct Sent {
     pub(crate) payloads: Arc<[RtpPayload]>,
     /// What stands in the headers beside; see [`super::stream`].
     pub(crate) marks: Marks,
+    /// Packets without content.
+    pub(crate) is_padding: bool,
 }
 
 /// What the headers of a frame's packets carry in extensions.
@@ -158,6 +160,7 @@ mod tests {
             timestamp: 0,
             payloads: payloads.into(),
             marks: Marks::default(),
+            is_padding: false,
         }
     }
 

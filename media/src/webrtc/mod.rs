@@ -12,8 +12,10 @@
 //! Not here: routes; who may watch.
 
 mod answer;
+mod arrivals;
 mod burst;
 mod channel;
+mod delay;
 mod dtls;
 mod estimate;
 mod feedback;

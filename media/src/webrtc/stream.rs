@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::shared::error::Error;
 
@@ -29,6 +29,10 @@ const CAPTURED_EVERY: Duration = Duration::from_secs(1);
 const HEADER_BYTES: usize = 12;
 /// What a numbered packet carries beside: the extension, and the tag of its protection.
 const NUMBER_AND_TAG_BYTES: usize = 8 + 16;
+/// The most padding that one packet can have.
+const PADDING_BYTES: usize = 255;
+/// Of one slice of a probe.
+const PADDINGS_MAX: usize = 256;
 /// Profile of one-byte header extensions (RFC 8285).
 const ONE_BYTE: u16 = 0xbede;
 
@@ -53,6 +57,10 @@ pub(crate) struct Stream {
     octets: u32,
     history: History,
     captured: Option<Instant>,
+    /// The RTP time of the newest frame.
+    timestamp: Option<u32>,
+    /// Padding of one packet, once some was needed.
+    padding: Option<RtpPayload>,
 }
 
 /// A frame that goes out now.
@@ -83,6 +91,8 @@ impl Stream {
             octets: 0,
             history: History::new(history),
             captured: None,
+            timestamp: None,
+            padding: None,
         }
     }
 
@@ -118,7 +128,9 @@ impl Stream {
             timestamp: self.spec.line.at(out.frame.pts),
             payloads: Arc::clone(payloads),
             marks: self.marks(now, out),
+            is_padding: false,
         };
+        self.timestamp = Some(sent.timestamp);
         let mut bytes = 0;
         for place in 0..sent.payloads.len() {
             bytes += self.put(&sent, place, srtp, run)?;
@@ -130,6 +142,54 @@ impl Stream {
         self.octets = self.octets.wrapping_add(octets);
         self.history.push(sent);
         Ok(bytes)
+    }
+
+    /// How many packets of padding so many bytes are, and their bytes; none before the first
+    /// frame, since padding has the time of one.
+    pub(crate) fn padding(&self, bytes: usize) -> (usize, usize) {
+        const WHOLE: usize = PADDING_BYTES + HEADER_BYTES + NUMBER_AND_TAG_BYTES;
+        let packets = bytes.div_ceil(WHOLE);
+        let packets = self.timestamp.map_or(0, |_| packets.min(PADDINGS_MAX));
+        (packets, packets * WHOLE)
+    }
+
+    /// Writes packets of nothing but padding (RFC 3550 5.1) behind the newest frame. They are
+    /// remembered like any other: a number that stays away would hold up the frames behind it.
+    pub(crate) fn pad(
+        &mut self,
+        packets: usize,
+        transport: u16,
+        srtp: &mut Srtp,
+        run: &mut Run<'_>,
+    ) -> Result<(), Error> {
+        let Some(timestamp) = self.timestamp else {
+            return Ok(());
+        };
+        let padding = self.padding.get_or_insert_with(|| {
+            let mut bytes = vec![0; PADDING_BYTES];
+            // The last byte says how many there are.
+            bytes[PADDING_BYTES - 1] = u8::MAX;
+            Bytes::from(bytes).into()
+        });
+        let sent = Sent {
+            first: self.next,
+            timestamp,
+            payloads: vec![padding.clone(); packets].into(),
+            marks: Marks {
+                captured: None,
+                transport: Some(transport),
+            },
+            is_padding: true,
+        };
+        for place in 0..packets {
+            self.put(&sent, place, srtp, run)?;
+        }
+        self.next += packets as u64;
+        self.packets = self
+            .packets
+            .wrapping_add(u32::try_from(packets).unwrap_or(u32::MAX));
+        self.history.push(sent);
+        Ok(())
     }
 
     /// Writes a packet again, if it is remembered, due and allowed; returns the bytes it took,
@@ -207,9 +267,10 @@ impl Stream {
         let number = sent.first + place as u64;
         let buffer = run.datagram(size);
         let start = buffer.len();
-        let is_last = place + 1 == sent.payloads.len();
+        let is_last = place + 1 == sent.payloads.len() && !sent.is_padding;
         let marker = u8::from(is_last && self.is_video) << 7;
-        buffer.put_u8(0x80 | u8::from(extension.length > 0) << 4);
+        let padding = u8::from(sent.is_padding) << 5;
+        buffer.put_u8(0x80 | padding | u8::from(extension.length > 0) << 4);
         buffer.put_u8(marker | self.spec.payload_type);
         buffer.put_u16(u16::try_from(number & 0xffff).unwrap_or(0));
         buffer.put_u32(sent.timestamp);

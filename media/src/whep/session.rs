@@ -61,8 +61,8 @@ pub struct Session {
     measured_at: Instant,
     lease: Arc<Lease>,
     steered_at: Instant,
-    /// What came of a probe.
-    probe: Option<bool>,
+    /// What stands for the outcome of a probe that could not be made.
+    unprobed: Option<bool>,
 }
 
 /// What a session is made of.
@@ -106,7 +106,7 @@ impl Session {
             measured_at: now,
             lease,
             steered_at: now,
-            probe: None,
+            unprobed: None,
         }
     }
 
@@ -163,6 +163,8 @@ impl Session {
             }
             self.steer(now);
             self.send_frames(now).await;
+            let out = (&*self.port, &mut self.burst);
+            self.peer.write_probe(at, out);
             let broadcast = &self.broadcast;
             self.peer.report(at, || {
                 let t = broadcast.now_t(now);
@@ -190,11 +192,16 @@ impl Session {
         let seen = Seen {
             estimate_bps: path.estimate_bps,
             lost: path.fraction_lost,
-            probe: self.probe.take(),
+            probe: self
+                .unprobed
+                .take()
+                .or_else(|| self.peer.probed(now.into_std())),
         };
-        if self.playout.steer(now, seen).is_some() {
-            // The estimate is all there is to ask: it grows with what arrives.
-            self.probe = Some(true);
+        if let Some(rate_bps) = self.playout.steer(now, seen)
+            && !self.peer.probe(now.into_std(), rate_bps)
+        {
+            // Where nobody can tell what came of a probe the estimate is all there is to ask.
+            self.unprobed = Some(true);
         }
     }
 

@@ -20,6 +20,7 @@ use time::OffsetDateTime;
 use crate::frame::{Frame, Kind};
 use crate::time::MediaTime;
 use crate::webrtc::Port;
+use crate::webrtc::arrivals::Arrivals;
 use crate::webrtc::burst::{Burst, Run};
 use crate::webrtc::channel::Channel;
 use crate::webrtc::dtls::{Dtls, Identity, News};
@@ -126,7 +127,7 @@ impl Peer {
             outgoing: Vec::new(),
             feedback: Vec::new(),
             allowance: Allowance::new(),
-            estimate: Estimate::new(reporting(offer)),
+            estimate: Estimate::new(now, reporting(offer)),
             fraction_lost: 0,
             round_trip: RoundTrip::default(),
             reported: None,
@@ -229,7 +230,11 @@ impl Peer {
                 }
                 Feedback::Reception(report) => self.note_reception(now, &report),
                 Feedback::Estimate(bps) => self.estimate.told(bps),
-                Feedback::Arrivals(report) => self.estimate.arrived(now, &report),
+                Feedback::Arrivals(report) => {
+                    if let Some(arrivals) = Arrivals::read(&report) {
+                        self.estimate.arrived(&arrivals);
+                    }
+                }
                 Feedback::ReferenceTime { ssrc, ntp } => self.answer_time(ssrc, ntp),
             }
         }
@@ -320,7 +325,9 @@ impl Peer {
     /// When [`Peer::tick`] must be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let channel = self.channel.as_ref().and_then(Channel::deadline);
-        self.dtls.deadline().into_iter().chain(channel).min()
+        let probe = self.estimate.probe_deadline();
+        let all = [self.dtls.deadline(), channel, probe];
+        all.into_iter().flatten().min()
     }
 
     /// Sends a frame. Nothing is sent before the connection stands.
@@ -354,6 +361,37 @@ impl Peer {
             match stream.write(now, outgoing, srtp, run) {
                 Ok(bytes) => allowance.earn(bytes),
                 Err(err) => tracing::debug!(error = %err, "a frame was not written"),
+            }
+        });
+    }
+
+    /// Begins a burst of padding at this rate, to learn whether the path carries it; false where
+    /// the viewer does not report enough to tell.
+    pub(crate) fn probe(&mut self, now: Instant, rate_bps: u64) -> bool {
+        self.video.is_some() && self.estimate.probe(now, rate_bps)
+    }
+
+    /// What came of it, once.
+    pub(crate) fn probed(&mut self, now: Instant) -> Option<bool> {
+        self.estimate.probed(now)
+    }
+
+    /// Sends what of a probe is due. To be called after the frames: what is due is what they lack.
+    pub(crate) fn write_probe(&mut self, now: Instant, (port, burst): (&Port, &mut Burst)) {
+        let due = self.estimate.probe_bytes(now);
+        let (Some(stream), Some(srtp)) = (&mut self.video, &mut self.srtp) else {
+            return;
+        };
+        let (packets, bytes) = stream.padding(due);
+        let Some(to) = self.ice.route().filter(|_| packets > 0) else {
+            return;
+        };
+        let Some(transport) = self.estimate.number(now, packets, bytes) else {
+            return;
+        };
+        burst.gather(port, to, |run: &mut Run<'_>| {
+            if let Err(err) = stream.pad(packets, transport, srtp, run) {
+                tracing::debug!(error = %err, "padding was not written");
             }
         });
     }

@@ -15,7 +15,7 @@ use crate::broadcast::{Broadcasts, Limits};
 use crate::frame::{Codec, Shape, TrackId, TrackInfo};
 use crate::webrtc::ice::Credentials;
 use crate::webrtc::message::RtpLine;
-use crate::webrtc::sdp::{CAPTURE_TIME_URI, MID_URI};
+use crate::webrtc::sdp::{CAPTURE_TIME_URI, MID_URI, TRANSPORT_SEQUENCE_URI};
 use crate::webrtc::{PortConfig, srtp, stun};
 
 const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
@@ -333,4 +333,56 @@ async fn a_viewers_reference_time_is_answered_with_its_middle() {
         dlrr: 0,
     };
     assert_eq!(block.unwrap().reports, [expected]);
+}
+
+#[tokio::test]
+async fn a_probe_is_padding_in_sequence_that_can_be_had_again() {
+    let extensions =
+        format!("a=extmap:4 {TRANSPORT_SEQUENCE_URI}\r\na=rtcp-fb:102 transport-cc\r\n");
+    let mut stage = Stage::set(&extensions).await;
+    assert!(stage.peer.probe(stage.now, 2_000_000));
+    let write_probe = |stage: &mut Stage| {
+        let out = (&*stage.port, &mut stage.burst);
+        stage.peer.write_probe(stage.now, out);
+    };
+    write_probe(&mut stage);
+    assert!(
+        stage.arrived().is_empty(),
+        "padding has the time of a frame"
+    );
+    stage.write(&frame(TrackId::Clean, 0, 3_000));
+    let mut expected: u16 = 0x7ff1 + 3;
+    let mut transport: u16 = 3;
+    let (mut bytes, mut again) = (stage.arrived().len() * 1_000, Vec::new());
+    for _ in 0..20 {
+        write_probe(&mut stage);
+        for datagram in stage.arrived() {
+            let opened = stage.context.decrypt_rtp(&datagram).unwrap();
+            assert_eq!(opened[0] & 0x20, 0x20, "it says that it is padding");
+            assert_eq!(opened.last(), Some(&255));
+            let packet = rtp::Packet::unmarshal(&mut &opened[..]).unwrap();
+            let header = &packet.header;
+            assert_eq!((header.sequence_number, header.marker), (expected, false));
+            assert_eq!(
+                header.timestamp,
+                stage.lines.video.unwrap().at(MediaTime::ZERO)
+            );
+            let number = header.get_extension(4).unwrap();
+            assert_eq!(number[..2], transport.to_be_bytes());
+            assert!(packet.payload.is_empty());
+            (expected, transport) = (expected + 1, transport + 1);
+            bytes += datagram.len();
+            again = datagram;
+        }
+        stage.now += Duration::from_millis(10);
+    }
+    let sent_bps = bytes * 8 * 5;
+    assert!((1_900_000..2_150_000).contains(&sent_bps), "{sent_bps}");
+    assert_eq!(stage.ask(0x1234_7ff1, [expected - 1]), [again]);
+    stage.now += Duration::from_secs(2);
+    assert_eq!(
+        stage.peer.probed(stage.now),
+        Some(false),
+        "nobody told of it"
+    );
 }
