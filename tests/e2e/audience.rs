@@ -25,8 +25,8 @@ pub(crate) struct Audience {
 /// What both see.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Seen {
-    pub(crate) whep: OneSees,
-    pub(crate) hls: OneSees,
+    pub(crate) whep: Option<OneSees>,
+    pub(crate) hls: Option<OneSees>,
 }
 
 /// What one sees.
@@ -42,16 +42,28 @@ pub(crate) struct OneSees {
     pub(crate) backwards: u32,
     /// The state of the WebRTC connection, if there is one.
     pub(crate) peer: Option<String>,
+    /// Pictures that WebRTC decoded.
+    pub(crate) decoded: u32,
+    /// Lines of the picture that WebRTC shows.
+    pub(crate) lines: Option<u32>,
+    /// The longest time between two pictures on screen.
+    pub(crate) longest_gap_ms: f64,
     pub(crate) trouble: Vec<String>,
 }
 
 impl Audience {
     /// Opens both pages, and waits until both show a picture.
     pub(crate) async fn enter(server: &Server) -> Self {
+        Self::enter_over(server, &["whep", "hls"]).await
+    }
+
+    /// Opens a page for each protocol, and waits until all show a picture.
+    pub(crate) async fn enter_over(server: &Server, protocols: &[&str]) -> Self {
         let task = serde_json::json!({
             "http": server.urls.http,
             "room": server.urls.room,
             "pictures": server.folder(),
+            "protocols": protocols,
         });
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser/audience.mjs");
         let mut node = Command::new("node");
@@ -83,6 +95,11 @@ impl Audience {
         self.say("look").await
     }
 
+    /// From now on the longest time between two pictures is measured anew.
+    pub(crate) async fn say_anew(&mut self) {
+        self.say("anew").await;
+    }
+
     /// The same, and pictures of both pages under this name.
     pub(crate) async fn photograph(&mut self, name: &str) -> Seen {
         self.say(name).await
@@ -108,7 +125,7 @@ impl Audience {
         let began = Instant::now();
         loop {
             let seen = self.look().await;
-            if is_so(&seen.whep) && is_so(&seen.hls) {
+            if seen.whep.iter().chain(&seen.hls).all(&is_so) {
                 return (seen, began.elapsed());
             }
             assert!(began.elapsed() < within, "{what} did not come: {seen:#?}");

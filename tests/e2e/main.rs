@@ -6,6 +6,10 @@
 #[cfg(test)]
 mod audience;
 #[cfg(test)]
+mod link;
+#[cfg(test)]
+mod networks;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod pattern;

@@ -61,12 +61,13 @@ async fn a_publisher_killed_and_back_within_the_grace_loses_no_viewer_and_after_
 
 /// Nobody had to connect again, and nothing was shown twice.
 fn check_sessions(seen: &Seen, outage: u64) {
-    for (sees, protocol) in [(&seen.whep, "whep"), (&seen.hls, "hls")] {
+    let [whep, hls] = [&seen.whep, &seen.hls].map(|sees| sees.as_ref().expect("both watch"));
+    for (sees, protocol) in [(whep, "whep"), (hls, "hls")] {
         let about = format!("{protocol}, after {outage} s: {sees:?}");
         assert_eq!(sees.protocol.as_deref(), Some(protocol), "{about}");
         assert_eq!(sees.sessions, 1, "{about}");
         assert_eq!(sees.backwards, 0, "{about}");
         assert_eq!(sees.trouble, [""; 0], "{about}");
     }
-    assert_eq!(seen.whep.peer.as_deref(), Some("connected"), "{seen:?}");
+    assert_eq!(whep.peer.as_deref(), Some("connected"), "{seen:?}");
 }

@@ -55,6 +55,13 @@ impl Server {
         Self::start_with(name, &[]).await
     }
 
+    /// Starts behind a network: WebRTC listens at `udp`, and viewers are told of `public_port`.
+    pub(crate) async fn start_behind(name: &str, udp: &str, public_port: u16) -> Self {
+        let port = format!("webrtc.public_port={public_port}");
+        let udp = format!("webrtc.udp={udp}");
+        Self::start_with(name, &["--no-publisher", "--set", &udp, "--set", &port]).await
+    }
+
     async fn start_with(name: &str, options: &[&str]) -> Self {
         let folder = folder(name);
         let log = File::create(folder.join("server.log")).unwrap();
@@ -67,6 +74,7 @@ impl Server {
             .env("LAMPLIGHT_RTMP__LISTEN", free_tcp_port())
             .env("LAMPLIGHT_WEBRTC__UDP", free_udp_port())
             .env("LAMPLIGHT_DATA_DIR", folder.join("data"))
+            .env("LAMPLIGHT_LOG__LEVEL", "info,lamplight_media::whep=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -217,7 +225,7 @@ fn free_tcp_port() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
-fn free_udp_port() -> String {
+pub(crate) fn free_udp_port() -> String {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.local_addr().unwrap().to_string()
 }

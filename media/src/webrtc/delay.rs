@@ -19,6 +19,8 @@ pub(crate) const CEILING_BPS: f64 = 8_000_000.0;
 const QUEUE_US: i64 = 40_000;
 /// So long must it be there before it counts, and between two looks at it.
 const BUSY_US: i64 = 200_000;
+/// A path that overflows is looked at again after this.
+const FULL_US: i64 = 2_000_000;
 /// Packets that took this much of the time in which they left queue up.
 const STRETCH: f64 = 1.1;
 /// What is used of what the path was seen to carry.
@@ -61,6 +63,8 @@ pub(crate) struct DelayControl {
     half_since_us: i64,
     busy: Option<Busy>,
     grown_us: Option<i64>,
+    /// When it was lowered last.
+    full_us: Option<i64>,
     fates: VecDeque<bool>,
     losses: u32,
 }
@@ -73,6 +77,7 @@ impl DelayControl {
             half_since_us: 0,
             busy: None,
             grown_us: None,
+            full_us: None,
             fates: VecDeque::new(),
             losses: 0,
         }
@@ -129,8 +134,15 @@ impl DelayControl {
         let [took, left] = [took_us, left_us - busy.left_us].map(seconds);
         let is_growing = took > left * STRETCH;
         let is_full = f64::from(busy.lost) > f64::from(busy.lost + busy.arrived) * LOST_MAX;
-        if is_growing || is_full {
-            self.lower(bits(busy.bytes) / took * USED);
+        let carried = bits(busy.bytes) / took;
+        // What was sent again takes its part of a full path, and is not among what arrived: one
+        // look at it says enough for a while.
+        let is_news = self
+            .full_us
+            .is_none_or(|at| busy.arrived_us - at >= FULL_US);
+        if is_growing || is_full && is_news {
+            self.full_us = Some(busy.arrived_us);
+            self.lower(carried * USED);
         }
     }
 

@@ -19,6 +19,8 @@ use crate::time::micros;
 
 /// Bursts whose fate is not known yet.
 const BURSTS_MAX: usize = 1_024;
+/// A path that was found to be the limit is taken for it for so long.
+const NARROW: Duration = Duration::from_secs(3);
 /// A probe lasts so long, and its packets leave in slices of this.
 const PROBE: Duration = Duration::from_millis(200);
 const PROBE_SLICE: Duration = Duration::from_millis(10);
@@ -32,6 +34,8 @@ const PROBE_ARRIVED_MIN: f64 = 0.9;
 pub(crate) struct Estimate {
     by: By,
     bps: f64,
+    /// When it was lowered last.
+    lowered: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -57,7 +61,11 @@ impl Estimate {
         } else {
             By::Loss(LossController::new(START_BPS, FLOOR_BPS, CEILING_BPS))
         };
-        Self { by, bps: START_BPS }
+        Self {
+            by,
+            bps: START_BPS,
+            lowered: None,
+        }
     }
 
     /// Bits per second.
@@ -75,10 +83,20 @@ impl Estimate {
     }
 
     /// The viewer reported which packets arrived, and when.
-    pub(crate) fn arrived(&mut self, report: &Arrivals<'_>) {
+    pub(crate) fn arrived(&mut self, now: Instant, report: &Arrivals<'_>) {
         if let By::Transport(transport) = &mut self.by {
+            let before = self.bps;
             self.bps = transport.arrived(report);
+            if self.bps < before {
+                self.lowered = Some(now);
+            }
         }
+    }
+
+    /// Whether the path was found to be the limit a moment ago.
+    pub(crate) fn is_narrow(&self, now: Instant) -> bool {
+        self.lowered
+            .is_some_and(|at| now.saturating_duration_since(at) < NARROW)
     }
 
     /// The viewer reported what it believes it can receive.
@@ -406,7 +424,7 @@ mod tests {
     }
 
     fn hear(estimate: &mut Estimate, report: &[u8]) {
-        estimate.arrived(&Arrivals::read(report).unwrap());
+        estimate.arrived(start(), &Arrivals::read(report).unwrap());
     }
 
     /// Sends so many bursts over a path whose queue grows by `growth_us` with each.

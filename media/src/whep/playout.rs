@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::pace::Run;
+use super::pace::{Narrow, Run};
 use super::picture::Picture;
 use super::reader::Reader;
 use super::rendition::{Move, Policy, Sight};
@@ -73,6 +73,8 @@ pub(super) struct Playout {
     sound: Option<Sound>,
     /// The frames under way; `None` when all was sent.
     run: Option<Run>,
+    /// How a path that was found to be narrow is filled.
+    narrow: Option<Narrow>,
     /// When the first frame was asked for: the viewer is connected.
     began: Option<Instant>,
     checked: Option<Instant>,
@@ -135,6 +137,7 @@ impl Playout {
             sound: wants.sound.then(|| Sound::new(broadcast)),
             broadcast: Arc::clone(broadcast),
             run: None,
+            narrow: None,
             began: None,
             checked: None,
             source: None,
@@ -191,15 +194,36 @@ impl Playout {
                 }
             }
         }
-        tracing::debug!(?decided, estimate.bps = seen.estimate_bps, "rendition");
+        tracing::debug!(
+            ?decided,
+            estimate.bps = seen.estimate_bps,
+            behind_ms = behind.as_millis(),
+            "rendition"
+        );
         None
     }
 
     /// How long the picture that is due has waited.
     fn behind(&self, now: Instant) -> Duration {
         let waiting = self.picture.as_ref().and_then(Picture::waiting);
-        let due = self.run.zip(waiting).map(|(run, d)| run.due(d.frame.dts));
-        due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due))
+        let waited = self.run.zip(waiting);
+        waited.map_or(Duration::ZERO, |(run, d)| run.waited(now, d.frame.dts))
+    }
+
+    /// The path carries no more than this; `None` while it is not the limit.
+    pub(super) fn narrow_to(&mut self, now: Instant, rate_bps: Option<u64>) {
+        match (rate_bps, &mut self.narrow) {
+            (Some(rate_bps), Some(narrow)) => narrow.set_rate(rate_bps),
+            (Some(rate_bps), none) => *none = Some(Narrow::new(now, rate_bps)),
+            (None, narrow) => *narrow = None,
+        }
+    }
+
+    /// So many bytes were sent.
+    pub(super) fn spend(&mut self, now: Instant, bytes: usize) {
+        if let Some(narrow) = &mut self.narrow {
+            narrow.spend(now, bytes);
+        }
     }
 
     /// Looks what the viewer can be shown.
@@ -268,8 +292,10 @@ impl Playout {
         let run = self.run?;
         let picture = self.picture.as_ref().and_then(Picture::waiting);
         let sound = self.sound.as_ref().and_then(|s| s.reader.next.as_ref());
-        let waiting = picture.into_iter().chain(sound);
-        waiting.map(|d| run.due(d.frame.dts)).min()
+        let free_at = self.narrow.map(|narrow| narrow.free_at);
+        let picture = picture.map(|d| free_at.into_iter().fold(run.due(d.frame.dts), Instant::max));
+        let sound = sound.map(|d| run.due(d.frame.dts));
+        picture.into_iter().chain(sound).min()
     }
 
     /// Waits for a frame. Cancel-safe.
@@ -349,6 +375,9 @@ impl Playout {
                 if !std::mem::replace(&mut run.has_asked, true) {
                     picture.request_keyframe();
                 }
+            }
+            if self.narrow.is_some_and(|narrow| now < narrow.free_at) {
+                return None;
             }
             break;
         }

@@ -188,7 +188,9 @@ impl Session {
             return;
         }
         self.steered_at = now + STEER_EVERY;
-        let path = self.peer.path();
+        let path = self.peer.path(now.into_std());
+        let narrow = path.is_narrow.then_some(path.estimate_bps);
+        self.playout.narrow_to(now, narrow);
         let seen = Seen {
             estimate_bps: path.estimate_bps,
             lost: path.fraction_lost,
@@ -206,7 +208,10 @@ impl Session {
     }
 
     fn measure(&self) -> Measured {
-        let (path, counts) = (self.peer.path(), self.peer.counts());
+        let (path, counts) = (
+            self.peer.path(Instant::now().into_std()),
+            self.peer.counts(),
+        );
         Measured {
             estimate_bps: path.estimate_bps,
             round_trip: path.round_trip,
@@ -253,6 +258,7 @@ impl Session {
                 self.clock_at = now;
             }
             let broadcast = &self.broadcast;
+            self.playout.spend(now, frame.payload.len());
             let out = (&*self.port, &mut self.burst);
             self.peer
                 .write(now.into_std(), out, &frame, |t| broadcast.wall(t));

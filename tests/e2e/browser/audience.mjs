@@ -1,8 +1,8 @@
 /**
- * Opens the watch page over both protocols at once in headless Chromium. For each line on stdin it
+ * Opens the watch page over each protocol at once in headless Chromium. For each line on stdin it
  * prints one line of JSON: what each page shows now. Ends with stdin.
  *
- * Usage: node audience.mjs '{"http", "room", "pictures"}'
+ * Usage: node audience.mjs '{"http", "room", "pictures", "protocols"}'
  */
 import { createInterface } from 'node:readline';
 import { launch } from './browser.mjs';
@@ -26,22 +26,33 @@ async function look({ page, trouble }) {
   const seen = await page.evaluate(async () => {
     const { protocol, sessions } = (await probe.player).stats();
     const { last, backwards } = probe.counters;
-    const peer = probe.peers.at(-1)?.connectionState ?? null;
-    return { protocol, sessions, counter: last, backwards, peer };
+    const connection = probe.peers.at(-1);
+    const peer = connection?.connectionState ?? null;
+    const rows = connection ? [...(await connection.getStats()).values()] : [];
+    const video = rows.find((row) => row.type === 'inbound-rtp' && row.kind === 'video');
+    const decoded = video?.framesDecoded ?? 0;
+    const lines = video?.frameHeight ?? null;
+    const longest_gap_ms = probe.frames.longestGapMs;
+    return { protocol, sessions, counter: last, backwards, peer, decoded, lines, longest_gap_ms };
   });
   return { ...seen, trouble };
 }
 
 const browser = await launch();
 try {
-  const pages = {
-    whep: await open(browser, 'whep'),
-    hls: await open(browser, 'hls'),
-  };
+  const pages = {};
+  for (const protocol of task.protocols) pages[protocol] = await open(browser, protocol);
   process.stdout.write('ready\n');
   for await (const word of createInterface({ input: process.stdin })) {
-    const seen = { whep: await look(pages.whep), hls: await look(pages.hls) };
-    if (word !== 'look') {
+    const seen = {};
+    for (const protocol of task.protocols) seen[protocol] = await look(pages[protocol]);
+    if (word === 'anew') {
+      for (const { page } of Object.values(pages)) {
+        await page.evaluate(() => {
+          probe.frames.longestGapMs = 0;
+        });
+      }
+    } else if (word !== 'look') {
       for (const [protocol, { page }] of Object.entries(pages)) {
         await page.screenshot({ path: `${task.pictures}/${word}-${protocol}.png` });
       }

@@ -27,7 +27,7 @@ const TICK_MS = 200;
 const STALLED_MS = 1_500;
 const STALLED_MS_MAX = { whep: 6_000, hls: 12_000 };
 /** A first frame not shown by then counts as a failure. */
-const FIRST_FRAME_MS_MAX = { whep: 6_000, hls: 20_000 };
+const FIRST_FRAME_MS_MAX = { whep: 10_000, hls: 20_000 };
 /** After this long without trouble earlier failures are forgotten. */
 const SETTLED_MS = 10_000;
 /** Between two tries on a room that is not on air, unless the server names another wait. */

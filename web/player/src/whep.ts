@@ -162,7 +162,8 @@ export class WhepSession implements Session {
     if (this.#isClosed) return;
     await peer.setRemoteDescription({ type: 'answer', sdp: answer });
     this.#pathTimer = setTimeout(() => {
-      if (peer.connectionState === 'connected') return;
+      // A path is there: a handshake of which packets are lost takes its time.
+      if (['connected', 'completed'].includes(peer.iceConnectionState)) return;
       this.#fail({ kind: 'network', detail: 'no path to the server' });
     }, PATH_MS_MAX);
   }

@@ -65,6 +65,8 @@ pub(crate) struct Counts {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
     pub(crate) estimate_bps: u64,
+    /// Whether the path was found to carry no more than that a moment ago.
+    pub(crate) is_narrow: bool,
     pub(crate) round_trip: Option<Duration>,
     /// Of 256.
     pub(crate) fraction_lost: u8,
@@ -232,7 +234,7 @@ impl Peer {
                 Feedback::Estimate(bps) => self.estimate.told(bps),
                 Feedback::Arrivals(report) => {
                     if let Some(arrivals) = Arrivals::read(&report) {
-                        self.estimate.arrived(&arrivals);
+                        self.estimate.arrived(now, &arrivals);
                     }
                 }
                 Feedback::ReferenceTime { ssrc, ntp } => self.answer_time(ssrc, ntp),
@@ -251,9 +253,10 @@ impl Peer {
     }
 
     /// What is known of the path.
-    pub(crate) fn path(&self) -> Path {
+    pub(crate) fn path(&self, now: Instant) -> Path {
         Path {
             estimate_bps: self.estimate.bps(),
+            is_narrow: self.estimate.is_narrow(now),
             round_trip: self.round_trip.measured,
             fraction_lost: self.fraction_lost,
         }
