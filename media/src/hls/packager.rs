@@ -113,12 +113,13 @@ impl Packager {
             });
             self.stream.show(RenditionId::Src);
         }
-        if self
-            .broadcast
-            .source(Kind::Audio)
-            .is_some_and(|i| i.codec == Codec::Aac)
-        {
-            let cursor = self.broadcast.cursor(TrackId::Audio, Start::OldestKey);
+        if let Some(source) = self.broadcast.source(Kind::Audio) {
+            // Not every player takes Opus in HLS.
+            let track = match source.codec {
+                Codec::Aac => TrackId::Audio,
+                _ => TrackId::Aac,
+            };
+            let cursor = self.broadcast.cursor(track, Start::OldestKey);
             let line = AudioLine::new(targets, video.is_some());
             self.audio = Some(AudioSide {
                 cursor,

@@ -1,12 +1,14 @@
-//! The publisher's sound as Opus: decode, resample to 48 kHz stereo, encode packets of 20 ms.
+//! The publisher's sound in another form, Opus for WebRTC or AAC for HLS: decode, resample to
+//! 48 kHz stereo, encode.
 //!
 //! Samples lie on a line anchored at T of the first one decoded; packets are cut from it at regular
-//! steps, so their T is exact whatever the rounding of the publisher's stamps. Opus pre-skip is
-//! taken out: a decoder's output at T of a packet is the source's sound at that T.
+//! steps, so their T is exact whatever the rounding of the publisher's stamps. What the encoder
+//! puts in front is taken out: a decoder's output at T of a packet is the source's sound at that T.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ffmpeg_next::util::channel_layout::ChannelLayout;
@@ -18,41 +20,49 @@ use super::encoder::{AudioCodec, AudioEncoder, RATE};
 use super::ffi;
 use crate::frame::{Codec, Frame, TrackInfo};
 
-/// Opus bits per second.
+/// Bits per second.
 const OPUS_BPS: u32 = 96_000;
+const AAC_BPS: u32 = 128_000;
 /// Stamps may stray this far from the line before it is mended.
 const STRAY_MAX_US: i64 = 8_000;
 /// A gap up to this is filled with silence; a larger one starts a new line.
 const GAP_MAX_US: i64 = 10_000_000;
 
-/// From AAC frames to Opus packets.
-pub struct OpusConverter {
+/// From frames of the source to packets of another codec.
+pub struct SoundConverter {
     source: Option<(Arc<TrackInfo>, decoder::Audio)>,
     resampler: Option<resampling::Context>,
     encoder: AudioEncoder,
     line: Option<Line>,
+    /// T of what the encoder was given and has not answered with a packet.
+    given: VecDeque<i64>,
     discontinuities: u32,
 }
 
-impl fmt::Debug for OpusConverter {
+impl fmt::Debug for SoundConverter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpusConverter")
+        f.debug_struct("SoundConverter")
             .field("line", &self.line)
             .finish_non_exhaustive()
     }
 }
 
-impl OpusConverter {
+impl SoundConverter {
     /// Opens the encoder; the decoder follows with the first frame.
     ///
     /// # Errors
-    /// FFmpeg's, when the build has no libopus.
-    pub fn open() -> Result<Self, Error> {
+    /// FFmpeg's, when the build has no such encoder.
+    pub fn open(codec: AudioCodec) -> Result<Self, Error> {
+        let bitrate_bps = match codec {
+            AudioCodec::Opus => OPUS_BPS,
+            AudioCodec::Aac => AAC_BPS,
+        };
         Ok(Self {
             source: None,
             resampler: None,
-            encoder: AudioEncoder::open(AudioCodec::Opus, OPUS_BPS)?,
+            encoder: AudioEncoder::open(codec, bitrate_bps)?,
             line: None,
+            given: VecDeque::new(),
             discontinuities: 0,
         })
     }
@@ -60,6 +70,12 @@ impl OpusConverter {
     /// The parameters of what it makes.
     pub fn info(&self) -> TrackInfo {
         self.encoder.info()
+    }
+
+    /// How long each packet lasts.
+    pub fn packet_length(&self) -> Duration {
+        let samples = u32::try_from(self.encoder.frame_samples()).unwrap_or(0);
+        Duration::from_secs(1) * samples / RATE
     }
 
     /// Takes a frame of the source; returns the packets now complete, each with its T in
@@ -151,9 +167,12 @@ impl OpusConverter {
             return Ok(out);
         };
         while let Some((at, samples)) = line.take(self.encoder.frame_samples()) {
-            let t = line.anchor + samples_to_us(at, RATE) - skip;
-            let packets = self.encoder.encode(&samples, at)?;
-            out.extend(packets.into_iter().map(|packet| (t, packet)));
+            self.given
+                .push_back(line.anchor + samples_to_us(at, RATE) - skip);
+            // An encoder may answer with a packet of what it was given before.
+            for packet in self.encoder.encode(&samples, at)? {
+                out.extend(self.given.pop_front().map(|t| (t, packet)));
+            }
         }
         Ok(out)
     }
@@ -161,10 +180,12 @@ impl OpusConverter {
 
 fn open_decoder(info: &TrackInfo) -> Result<decoder::Audio, Error> {
     ffi::init();
-    if info.codec != Codec::Aac {
-        return Err(Error::DecoderNotFound);
-    }
-    let found = decoder::find(codec::Id::AAC).ok_or(Error::DecoderNotFound)?;
+    let id = match info.codec {
+        Codec::Aac => codec::Id::AAC,
+        Codec::Opus => codec::Id::OPUS,
+        Codec::H264 | Codec::Hevc | Codec::Av1 => return Err(Error::DecoderNotFound),
+    };
+    let found = decoder::find(id).ok_or(Error::DecoderNotFound)?;
     let mut context = codec::Context::new_with_codec(found);
     ffi::set_extradata(&mut context, &info.config)?;
     ffi::set_single_thread(&mut context);

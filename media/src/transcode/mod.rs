@@ -1,8 +1,8 @@
 //! Conversion: tracks made from the publisher's for viewers who cannot take them as they are.
 //!
-//! [`run`] follows the demand for `clean`, the rungs and `opus` of one broadcast. Data goes from a
-//! cursor on the source ring to a worker's bounded queue, through its threads, into the rings of
-//! the made tracks. All pictures share one decoder.
+//! [`run`] follows the demand for `clean`, the rungs, `opus` and `aac` of one broadcast. Data goes
+//! from a cursor on the source ring to a worker's bounded queue, through its threads, into the
+//! rings of the made tracks. All pictures share one decoder.
 //!
 //! Invariants
 //! - A made track carries T of its source; nothing is shifted.
@@ -71,13 +71,14 @@ impl ConvertConfig {
     }
 }
 
-/// Makes `clean`, rungs and `opus` of a broadcast while somebody reads them; returns when the
-/// broadcast ends or `cancel` says so.
+/// Makes `clean`, rungs, `opus` and `aac` of a broadcast while somebody reads them; returns when
+/// the broadcast ends or `cancel` says so.
 pub async fn run(broadcast: Arc<Broadcast>, config: Arc<ConvertConfig>, cancel: CancellationToken) {
     let tracks = async {
         tokio::join!(
             pictures::follow(&broadcast, &config),
-            follow_sound(&broadcast, &config),
+            follow_sound(&broadcast, TrackId::Opus, &config),
+            follow_sound(&broadcast, TrackId::Aac, &config),
         );
     };
     tokio::select! {
@@ -113,8 +114,8 @@ enum Stopped {
     Hopeless(&'static str),
 }
 
-async fn follow_sound(broadcast: &Arc<Broadcast>, config: &ConvertConfig) {
-    let track = TrackId::Opus;
+/// One sound is converted into one other: to `opus` when it is AAC, to `aac` when it is Opus.
+async fn follow_sound(broadcast: &Arc<Broadcast>, track: TrackId, config: &ConvertConfig) {
     let mut changes = broadcast.demand();
     let mut demand = Demand::new(config.linger);
     let mut feed: Option<Feed> = None;
@@ -122,7 +123,7 @@ async fn follow_sound(broadcast: &Arc<Broadcast>, config: &ConvertConfig) {
     loop {
         changes.mark_unchanged();
         match demand.step(Instant::now(), broadcast.users(track)) {
-            Step::Start => match Feed::start(broadcast) {
+            Step::Start => match Feed::start(broadcast, track) {
                 Ok(started) => feed = Some(started),
                 Err(error) => {
                     tracing::error!(%error, %track, "no thread for a converter");
@@ -174,11 +175,11 @@ async fn run_feed(feed: &mut Option<Feed>) -> Stopped {
 
 impl Feed {
     /// The sound is made from the picture's newest keyframe on, where viewers begin.
-    fn start(broadcast: &Arc<Broadcast>) -> std::io::Result<Self> {
+    fn start(broadcast: &Arc<Broadcast>, track: TrackId) -> std::io::Result<Self> {
         let video = broadcast.cursor(TrackId::Video, Start::Live);
         let start = video.newest_key_dts().map_or(Start::Live, Start::At);
         Ok(Self {
-            worker: Worker::start(broadcast)?,
+            worker: Worker::start(broadcast, track)?,
             cursor: broadcast.cursor(TrackId::Audio, start),
             waiting: None,
             stall: StallWatch::new(Instant::now()),

@@ -1,4 +1,4 @@
-//! What threads of a conversion share with the runtime, and the thread of `opus`.
+//! What threads of a conversion share with the runtime, and the thread of the sound.
 //!
 //! A worker lives as long as its input: dropping the [`Worker`] lets the thread end. Inputs are
 //! bounded; nobody waits for them on the runtime.
@@ -9,17 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Builder;
-use std::time::Duration;
 
-use super::audio::OpusConverter;
+use super::audio::SoundConverter;
+use super::encoder::AudioCodec;
 use crate::broadcast::{Broadcast, TrackWriter};
 use crate::frame::{Frame, TrackId};
 use crate::time::MediaTime;
 
 /// Frames that wait for a decoder.
 pub(super) const FRAMES_MAX: usize = 16;
-/// Length of an Opus packet.
-const OPUS_PACKET: Duration = Duration::from_millis(20);
 
 /// What the threads tell the feeder.
 #[derive(Debug, Default)]
@@ -52,13 +50,13 @@ pub(super) enum Refused {
 }
 
 impl Worker {
-    /// Starts the thread that makes `opus`.
-    pub(super) fn start(broadcast: &Arc<Broadcast>) -> std::io::Result<Self> {
+    /// Starts the thread that makes `opus` or `aac`.
+    pub(super) fn start(broadcast: &Arc<Broadcast>, track: TrackId) -> std::io::Result<Self> {
         let (input, frames) = sync_channel(FRAMES_MAX);
-        let out = Output::new(broadcast, TrackId::Opus);
+        let out = Output::new(broadcast, track);
         let signals = Arc::clone(&out.signals);
-        let thread = Builder::new().name("opus".into());
-        thread.spawn(move || make_opus(&frames, &out))?;
+        let thread = Builder::new().name(track.to_string());
+        thread.spawn(move || make_sound(&frames, &out))?;
         Ok(Self { input, signals })
     }
 
@@ -124,15 +122,21 @@ impl Drop for Worker {
     }
 }
 
-fn make_opus(frames: &Receiver<Arc<Frame>>, out: &Output) {
-    let mut converter = match OpusConverter::open() {
+fn make_sound(frames: &Receiver<Arc<Frame>>, out: &Output) {
+    let track = out.writer.track();
+    let codec = match track {
+        TrackId::Aac => AudioCodec::Aac,
+        _ => AudioCodec::Opus,
+    };
+    let mut converter = match SoundConverter::open(codec) {
         Ok(converter) => converter,
         Err(error) => {
-            tracing::error!(%error, "viewers who need Opus get no sound");
+            tracing::error!(%error, %track, "viewers who need it get no sound");
             return out.give_up("no_encoder");
         }
     };
     let info = out.writer.set_info(converter.info());
+    let length = converter.packet_length();
     while let Ok(frame) = frames.recv() {
         let packets = match converter.push(&frame) {
             Ok(packets) => packets,
@@ -144,11 +148,11 @@ fn make_opus(frames: &Receiver<Arc<Frame>>, out: &Output) {
         for (t, payload) in packets.into_iter().filter(|(t, _)| *t >= 0) {
             let t = MediaTime::from_micros(t);
             out.write(Frame {
-                track: out.writer.track(),
+                track,
                 info: Arc::clone(&info),
                 dts: t,
                 pts: t,
-                duration: Some(OPUS_PACKET),
+                duration: Some(length),
                 is_key: true,
                 is_discardable: false,
                 discontinuities: frame.discontinuities,

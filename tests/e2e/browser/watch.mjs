@@ -2,8 +2,7 @@
  * Opens the watch page in headless Chromium, looks and listens for a while, then fires a cue and
  * waits for its card. Prints one JSON object; judging it is the Rust side's part.
  *
- * Usage: node watch.mjs '{"http", "room", "operator_token", "protocol", "watch_ms", "pictures",
- * "is_silent"}'
+ * Usage: node watch.mjs '{"http", "room", "operator_token", "protocol", "watch_ms", "pictures"}'
  */
 import { launch } from './browser.mjs';
 
@@ -114,7 +113,7 @@ async function run() {
     const title = `Blue mug by ${task.protocol}`;
     const shown = await showCard(page, title);
     await takePictures(page);
-    const heard = task.is_silent ? null : await hear(page);
+    const heard = await hear(page);
     return { ...seen, ...shown, heard, trouble };
   } finally {
     await browser.close();

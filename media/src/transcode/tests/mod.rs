@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::audio::OpusConverter;
+use super::audio::SoundConverter;
 use super::decoder::VideoDecoder;
 use super::encoder::{AudioCodec, AudioEncoder, Encoded, VideoEncoder, VideoSettings};
 use super::video::{KeyGrid, PictureEncoder, Target};
@@ -259,8 +259,8 @@ fn sound(info: &Arc<TrackInfo>, t: i64, payload: &Bytes) -> Frame {
     }
 }
 
-fn convert(frames: &[Frame]) -> (TrackInfo, Vec<(i64, Bytes)>) {
-    let mut converter = OpusConverter::open().unwrap();
+fn convert(codec: AudioCodec, frames: &[Frame]) -> (TrackInfo, Vec<(i64, Bytes)>) {
+    let mut converter = SoundConverter::open(codec).unwrap();
     let mut out = Vec::new();
     for frame in frames {
         out.extend(converter.push(frame).unwrap());
@@ -270,12 +270,19 @@ fn convert(frames: &[Frame]) -> (TrackInfo, Vec<(i64, Bytes)>) {
 
 /// T of the first sample that is loud, in microseconds, heard by a decoder that skips nothing.
 fn onset(info: &TrackInfo, packets: &[(i64, Bytes)]) -> i64 {
-    let found = ffmpeg_next::decoder::find_by_name("libopus").unwrap();
+    let name = if info.codec == Codec::Opus {
+        "libopus"
+    } else {
+        "aac"
+    };
+    let found = ffmpeg_next::decoder::find_by_name(name).unwrap();
     let mut context = ffmpeg_next::codec::Context::new_with_codec(found);
     let mut head = info.config.to_vec();
-    // Pre-skip of zero: the first packet here need not be the first of the stream.
-    head[10] = 0;
-    head[11] = 0;
+    if info.codec == Codec::Opus {
+        // Pre-skip of zero: the first packet here need not be the first of the stream.
+        head[10] = 0;
+        head[11] = 0;
+    }
     super::ffi::set_extradata(&mut context, &head).unwrap();
     let mut decoder = context.decoder().audio().unwrap();
     for (t, packet) in packets {
@@ -284,16 +291,22 @@ fn onset(info: &TrackInfo, packets: &[(i64, Bytes)]) -> i64 {
             .unwrap();
         let mut heard = ffmpeg_next::frame::Audio::empty();
         while decoder.receive_frame(&mut heard).is_ok() {
-            let pairs = heard.data(0)[..heard.samples() * 4].chunks_exact(4);
-            let loud = pairs
-                .map(|b| i16::from_ne_bytes([b[0], b[1]]))
-                .position(|s| s.unsigned_abs() > 4_000);
-            if let Some(at) = loud {
+            if let Some(at) = loud(&heard) {
                 return t + i64::try_from(at).unwrap() * 1_000_000 / 48_000;
             }
         }
     }
     panic!("no tone was heard");
+}
+
+/// The first loud sample of the left channel.
+fn loud(heard: &ffmpeg_next::frame::Audio) -> Option<usize> {
+    if heard.is_packed() {
+        let pairs = heard.data(0)[..heard.samples() * 4].chunks_exact(4);
+        let mut levels = pairs.map(|b| i16::from_ne_bytes([b[0], b[1]]));
+        return levels.position(|s| s.unsigned_abs() > 4_000);
+    }
+    heard.plane::<f32>(0).iter().position(|s| s.abs() > 0.12)
 }
 
 #[test]
@@ -305,12 +318,32 @@ fn opus_packets_are_20_ms_apart_and_a_tone_starts_within_10_ms_of_its_t() {
         .iter()
         .map(|(t, p)| sound(&info, (t + 100_000) / 1_000 * 1_000, p))
         .collect();
-    let (opus, made) = convert(&frames);
+    let (opus, made) = convert(AudioCodec::Opus, &frames);
     assert!(opus.config.starts_with(b"OpusHead"));
     for pair in made.windows(2) {
         assert_eq!(pair[1].0 - pair[0].0, 20_000);
     }
     let error = onset(&opus, &made) - 1_100_000;
+    assert!(error.abs() <= 10_000, "off by {error} us");
+}
+
+#[test]
+fn aac_of_an_opus_source_has_frames_of_1_024_samples_and_a_tone_starts_within_10_ms_of_its_t() {
+    let (info, packets) = tone(48_000, 100);
+    let info = Arc::new(info);
+    let frames: Vec<Frame> = packets
+        .iter()
+        .map(|(t, p)| sound(&info, t + 100_000, p))
+        .collect();
+    let (opus, packets) = convert(AudioCodec::Opus, &frames);
+    let opus = Arc::new(opus);
+    let frames: Vec<Frame> = packets.iter().map(|(t, p)| sound(&opus, *t, p)).collect();
+    let (aac, made) = convert(AudioCodec::Aac, &frames);
+    assert_eq!(aac.codec, Codec::Aac);
+    for pair in made.windows(2) {
+        assert!((21_332..=21_334).contains(&(pair[1].0 - pair[0].0)));
+    }
+    let error = onset(&aac, &made) - 1_100_000;
     assert!(error.abs() <= 10_000, "off by {error} us");
 }
 
@@ -323,7 +356,7 @@ fn a_hole_in_the_sound_is_filled_and_one_beyond_10_s_starts_a_new_line() {
             let t = if n < 50 { *t } else { t + hole_us };
             sound(&info, t + 100_000, p)
         });
-        let (_, made) = convert(&shifted.collect::<Vec<_>>());
+        let (_, made) = convert(AudioCodec::Opus, &shifted.collect::<Vec<_>>());
         let is_even = made.windows(2).all(|w| w[1].0 - w[0].0 == 20_000);
         assert_eq!(is_even, is_filled, "hole of {hole_us} us");
         let end = made.last().unwrap().0 + 20_000;
@@ -499,7 +532,7 @@ fn a_minute_of_mono_at_44_100_hz_becomes_a_minute_of_even_packets() {
         .iter()
         .enumerate()
         .map(|(n, p)| sound(&info, t(n), p));
-    let (_, made) = convert(&frames.collect::<Vec<_>>());
+    let (_, made) = convert(AudioCodec::Opus, &frames.collect::<Vec<_>>());
     assert!(made.windows(2).all(|w| w[1].0 - w[0].0 == 20_000));
     let behind = t(packets.len()) - (made.last().unwrap().0 + 20_000);
     assert!((0..40_000).contains(&behind), "{behind} us behind");
