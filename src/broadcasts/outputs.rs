@@ -94,13 +94,16 @@ fn convert_config(app: &App) -> Arc<ConvertConfig> {
     })
 }
 
-/// Forgets the outputs of a broadcast that ended, after a while.
+/// Forgets the outputs of a broadcast that ended, after a while; at once if there never were any.
 pub(super) fn forget_later(app: &App, broadcast: &Broadcast) {
     let outputs = Outputs::of(app);
     let room = broadcast.key().as_str().to_owned();
     let instance = broadcast.instance().to_owned();
+    let had_media = broadcast.had_media();
     app.tasks.spawn_until_stop("hls.forget", async move {
-        sleep(STAYS).await;
+        if had_media {
+            sleep(STAYS).await;
+        }
         if let Some(mut packages) = outputs.packages.get_mut(&room) {
             packages.retain(|stream| stream.instance() != instance);
         }

@@ -307,6 +307,11 @@ impl Broadcast {
         self.attendance().is_sending
     }
 
+    /// Whether any publisher of it has sent frames.
+    pub fn had_media(&self) -> bool {
+        self.attendance().has_media
+    }
+
     fn enter(&self, now: Instant, policy: PublishPolicy) -> Result<Came, NotNow> {
         let mut attendance = self.attendance();
         let came = attendance.enter(now, policy)?;

@@ -29,7 +29,10 @@ use crate::frame::Kind;
 use crate::meter::Meter;
 use crate::request::{DECISION_TIMEOUT, Decision, Protocol, PublishRequest, Refusal, RefusalCode};
 
+/// What is read at once from a publisher, and from whoever is none yet: those who never become one
+/// are many, and cost little.
 const READ_BYTES_MAX: usize = 64 << 10;
+const TALK_BYTES_MAX: usize = 4 << 10;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A listener that cannot accept says so at most this often.
@@ -174,13 +177,18 @@ impl Connection {
 
     async fn serve(&mut self, cancel: &CancellationToken) {
         drop(self.socket.set_nodelay(true));
-        let mut buffer = BytesMut::with_capacity(READ_BYTES_MAX);
+        let mut buffer = BytesMut::new();
         loop {
             self.act();
             if !self.flush().await || matches!(self.state, State::Done) {
                 break;
             }
             let is_reading = !matches!(self.state, State::Deciding(..));
+            let most = if matches!(self.state, State::Live(_)) {
+                READ_BYTES_MAX
+            } else {
+                TALK_BYTES_MAX
+            };
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => self.stop(),
@@ -189,7 +197,7 @@ impl Connection {
                     News::Ended(reason) => self.end(reason),
                 },
                 () = due(self.session.deadline()) => self.session.tick(Instant::now()),
-                read = read(&mut self.socket, &mut buffer), if is_reading => match read {
+                read = read(&mut self.socket, &mut buffer, most), if is_reading => match read {
                     Ok(0) | Err(_) => {
                         self.session.hang_up();
                         self.act();
@@ -409,10 +417,10 @@ impl Connection {
 
 /// Reads to the end of what the peer sends, at most [`LINGER_BYTES_MAX`].
 async fn discard(socket: &mut TcpStream) {
-    let mut buffer = BytesMut::with_capacity(READ_BYTES_MAX);
+    let mut buffer = BytesMut::new();
     let mut left = LINGER_BYTES_MAX;
     while left > 0 {
-        match read(socket, &mut buffer).await {
+        match read(socket, &mut buffer, TALK_BYTES_MAX).await {
             Ok(0) | Err(_) => return,
             Ok(count) => left = left.saturating_sub(count),
         }
@@ -448,10 +456,10 @@ async fn due(deadline: Option<Instant>) {
     }
 }
 
-/// Reads what is there, at most [`READ_BYTES_MAX`].
-async fn read(socket: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
-    buffer.reserve(READ_BYTES_MAX);
-    let mut limited = bytes::BufMut::limit(buffer, READ_BYTES_MAX);
+/// Reads what is there, but no more than this.
+async fn read(socket: &mut TcpStream, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
+    buffer.reserve(most);
+    let mut limited = bytes::BufMut::limit(buffer, most);
     socket.read_buf(&mut limited).await
 }
 
