@@ -66,6 +66,8 @@ pub(super) enum NotNow {
     Busy,
     /// Two encoders take the broadcast from each other.
     TwoEncoders,
+    /// The broadcast is ending: the next session begins a new one.
+    Over,
 }
 
 /// How a session came in.
@@ -94,6 +96,8 @@ pub(super) struct Attendance {
     /// Of the session that may write.
     number: u64,
     is_present: bool,
+    /// True once it was decided that nobody comes back.
+    is_over: bool,
     policy: PublishPolicy,
     /// Until when the next session is awaited, and how the last one went.
     awaited: Option<(Instant, EndReason)>,
@@ -112,6 +116,7 @@ impl Attendance {
         Self {
             number: 1,
             is_present: true,
+            is_over: false,
             policy,
             awaited: None,
             takeovers: VecDeque::new(),
@@ -137,6 +142,9 @@ impl Attendance {
 
     /// Lets another session in, or not.
     pub(super) fn enter(&mut self, now: Instant, policy: PublishPolicy) -> Result<Came, NotNow> {
+        if self.is_over {
+            return Err(NotNow::Over);
+        }
         let came = if self.is_present {
             self.displace(now, policy)?;
             Came::InsteadOf
@@ -195,6 +203,7 @@ impl Attendance {
         };
         // Nobody waits for more of what never was.
         if grace.is_zero() || !self.has_media {
+            self.is_over = true;
             return Went::ForGood;
         }
         self.awaited = Some((now + grace, reason));
@@ -206,10 +215,15 @@ impl Attendance {
         self.awaited.map(|(until, _)| until)
     }
 
-    /// The reason to end, once nobody came in time.
-    pub(super) fn overdue(&self, now: Instant) -> Option<EndReason> {
+    /// The reason to end, once nobody came in time; then nobody comes any more.
+    pub(super) fn overdue(&mut self, now: Instant) -> Option<EndReason> {
         let (until, reason) = self.awaited?;
-        (until <= now).then_some(reason)
+        self.is_over |= until <= now;
+        self.is_over.then_some(reason)
+    }
+
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_over
     }
 }
 
@@ -326,5 +340,17 @@ mod tests {
             sends(&mut there, now);
             assert!(there.enter(now, PublishPolicy::default()).is_ok(), "{n}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_nobody_is_waited_for_nobody_comes_in() {
+        let now = Instant::now();
+        let mut without_media = Attendance::new(PublishPolicy::ONCE);
+        assert_eq!(
+            without_media.leave(now, 1, EndReason::Finished),
+            Went::ForGood
+        );
+        let enters = without_media.enter(now, PublishPolicy::ONCE);
+        assert_eq!(enters, Err(NotNow::Over));
     }
 }

@@ -50,6 +50,8 @@ impl From<NotNow> for OpenError {
         match not {
             NotNow::Busy => Self::Busy,
             NotNow::TwoEncoders => Self::TwoEncoders,
+            // Whoever asks again begins anew.
+            NotNow::Over => Self::Busy,
         }
     }
 }
@@ -121,10 +123,15 @@ impl Broadcasts {
         let (now, wall) = at;
         let is_full = self.live.len() >= self.limits.broadcasts_max;
         let broadcast = match self.live.entry(key.clone()) {
-            Entry::Occupied(entry) if !entry.get().is_ended() => {
+            Entry::Occupied(entry) if !entry.get().is_ending() => {
                 let broadcast = Arc::clone(entry.get());
                 drop(entry);
-                return self.enter(broadcast, at, policy);
+                let entered = self.enter(broadcast, at, policy);
+                // It was decided this very moment: now it is in nobody's way.
+                return match entered {
+                    Err(NotNow::Over) => self.join(key, at, policy),
+                    entered => Ok(entered?),
+                };
             }
             // About to be removed by whoever ended it, which looks whether it is still its own.
             Entry::Occupied(mut entry) => {
@@ -152,7 +159,7 @@ impl Broadcasts {
         now: Instant,
         policy: PublishPolicy,
     ) -> Result<(), OpenError> {
-        match self.find(key).filter(|broadcast| !broadcast.is_ended()) {
+        match self.find(key).filter(|broadcast| !broadcast.is_ending()) {
             Some(there) => Ok(there.attendance().would_enter(now, policy)?),
             None if self.live.len() >= self.limits.broadcasts_max => Err(OpenError::Full),
             None => Ok(()),
@@ -164,7 +171,7 @@ impl Broadcasts {
         broadcast: Arc<Broadcast>,
         at: (Instant, OffsetDateTime),
         policy: PublishPolicy,
-    ) -> Result<Publisher, OpenError> {
+    ) -> Result<Publisher, NotNow> {
         let came = broadcast.enter(at.0, policy)?;
         match came {
             Came::Back => self.events.push(Event::Returned(Arc::clone(&broadcast))),
@@ -196,7 +203,7 @@ impl Broadcasts {
             let now = Instant::now();
             let mut next = None;
             for broadcast in self.list() {
-                let attendance = broadcast.attendance();
+                let mut attendance = broadcast.attendance();
                 let (overdue, until) = (attendance.overdue(now), attendance.awaited_until());
                 drop(attendance);
                 match overdue {

@@ -343,6 +343,11 @@ impl Broadcast {
         self.end.borrow().is_some()
     }
 
+    /// True once nobody can publish into it any more.
+    fn is_ending(&self) -> bool {
+        self.is_ended() || self.attendance().is_over()
+    }
+
     fn ring(&self, track: TrackId) -> Arc<Ring> {
         if let Some(ring) = self.rings().get(&track) {
             return Arc::clone(ring);
