@@ -2,6 +2,10 @@
 //! before a narrow place. Whoever watches through it finds it in the answer's candidates.
 //!
 //! Invariant: what is lost follows from the seed and the order of datagrams alone.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a network goes on beside the test and ends with it"
+)]
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,6 +19,9 @@ use tokio::time::{Instant, sleep_until};
 
 /// Bytes that wait before the narrow place: half a second of 0.5 Mb/s.
 const QUEUE_BYTES: u64 = 32 << 10;
+
+/// Datagrams under way; what is more is lost.
+const UNDER_WAY_MAX: usize = 8_192;
 
 /// What the network is like.
 #[derive(Clone, Copy, Debug)]
@@ -55,13 +62,12 @@ impl Link {
 
 async fn run(front: Arc<UdpSocket>, server: SocketAddr, weather: Weather, bps: Arc<AtomicU64>) {
     let dice = Arc::new(Mutex::new(Dice(0x9e37_79b9_7f4a_7c15)));
-    let mut upstreams: HashMap<SocketAddr, mpsc::UnboundedSender<(Instant, Vec<u8>)>> =
-        HashMap::new();
+    let mut upstreams: HashMap<SocketAddr, mpsc::Sender<(Instant, Vec<u8>)>> = HashMap::new();
     let mut buffer = vec![0; 2_048];
     loop {
         let (length, client) = front.recv_from(&mut buffer).await.unwrap();
         let up = upstreams.entry(client).or_insert_with(|| {
-            let (up, waiting) = mpsc::unbounded_channel();
+            let (up, waiting) = mpsc::channel(UNDER_WAY_MAX);
             let (front, bps, dice) = (Arc::clone(&front), Arc::clone(&bps), Arc::clone(&dice));
             tokio::spawn(async move {
                 let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
@@ -72,12 +78,12 @@ async fn run(front: Arc<UdpSocket>, server: SocketAddr, weather: Weather, bps: A
             up
         });
         if !dice.lock().unwrap().loses(weather.lost_per_mille) {
-            let _ = up.send((Instant::now() + weather.delay, buffer[..length].to_vec()));
+            let _ = up.try_send((Instant::now() + weather.delay, buffer[..length].to_vec()));
         }
     }
 }
 
-async fn upwards(back: Arc<UdpSocket>, mut waiting: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>) {
+async fn upwards(back: Arc<UdpSocket>, mut waiting: mpsc::Receiver<(Instant, Vec<u8>)>) {
     while let Some((due, datagram)) = waiting.recv().await {
         sleep_until(due).await;
         // A server that has ended refuses, which is no matter here.
@@ -91,7 +97,7 @@ async fn downwards(
     weather: Weather,
     (bps, dice): (Arc<AtomicU64>, Arc<Mutex<Dice>>),
 ) {
-    let (send, mut waiting) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let (send, mut waiting) = mpsc::channel::<(Instant, Vec<u8>)>(UNDER_WAY_MAX);
     tokio::spawn(async move {
         while let Some((due, datagram)) = waiting.recv().await {
             sleep_until(due).await;
@@ -113,7 +119,7 @@ async fn downwards(
         }
         let bits = u64::try_from(length).unwrap() * 8;
         free = free.max(now) + Duration::from_micros(bits * 1_000_000 / rate);
-        let _ = send.send((free + weather.delay, buffer[..length].to_vec()));
+        let _ = send.try_send((free + weather.delay, buffer[..length].to_vec()));
     }
 }
 
