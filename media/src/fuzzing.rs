@@ -291,6 +291,7 @@ fn drive<'a>(
                     let got = demuxer.push(now, kind, message.timestamp, message.payload);
                     checks.take(length, got);
                 }
+                SessionEvent::Encoder(name) => assert!(name.len() <= 4 * 256, "{name}"),
                 SessionEvent::Finished | SessionEvent::Closed(_) => is_closed = true,
             }
         }

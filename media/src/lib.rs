@@ -16,6 +16,7 @@
 pub mod bitstream;
 pub mod broadcast;
 pub mod cue;
+pub mod doctor;
 pub mod flv;
 pub mod frame;
 #[doc(hidden)]

@@ -43,6 +43,7 @@ impl Wish {
         Ok(Terms {
             rendition: rendition.transpose()?,
             expires_at: None,
+            viewer: None,
         })
     }
 }

@@ -4,7 +4,7 @@
 //! table 7-1.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use h264_reader::nal::sps::{SeqParameterSet, TimingInfo};
+use h264_reader::nal::sps::{FrameMbsFlags, SeqParameterSet, TimingInfo};
 use h264_reader::nal::{Nal, RefNal};
 
 /// Parameter sets of one kind in a record.
@@ -172,6 +172,8 @@ pub struct SpsFacts {
     pub frame_rate: Option<u32>,
     /// How samples are coded.
     pub depths: Depths,
+    /// True when pictures may be coded as fields.
+    pub is_interlaced: bool,
 }
 
 /// How the samples of a picture are coded.
@@ -227,6 +229,7 @@ impl SpsFacts {
             reorder_frames,
             frame_rate,
             depths,
+            is_interlaced: !matches!(sps.frame_mbs_flags, FrameMbsFlags::Frames),
         })
     }
 }

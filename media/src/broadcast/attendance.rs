@@ -159,9 +159,23 @@ impl Attendance {
         Ok(came)
     }
 
-    /// Whether [`Self::enter`] would let another session in.
-    pub(super) fn would_enter(&self, now: Instant, policy: PublishPolicy) -> Result<(), NotNow> {
-        self.clone().enter(now, policy).map(drop)
+    /// Whether [`Self::enter`] would let another session in; a refusal counts like one of it.
+    pub(super) fn would_enter(
+        &mut self,
+        now: Instant,
+        policy: PublishPolicy,
+    ) -> Result<(), NotNow> {
+        let mut after = self.clone();
+        let entered = after.enter(now, policy).map(drop);
+        if entered.is_err() {
+            *self = after;
+        }
+        entered
+    }
+
+    /// Whether two encoders were parted a moment ago.
+    pub(super) fn had_fight(&self, now: Instant) -> bool {
+        self.calm_until.is_some_and(|until| now < until)
     }
 
     fn displace(&mut self, now: Instant, policy: PublishPolicy) -> Result<(), NotNow> {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -11,10 +12,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::attendance::{Came, NotNow, PublishPolicy};
 use super::{Broadcast, BroadcastKey, EndReason, Publisher};
+use crate::doctor;
 use crate::stats::Stats;
 
 /// Entries of the event stream.
 const EVENTS_MAX: usize = 256;
+/// How often it is looked at how many watch.
+const VIEWERS_EVERY: Duration = Duration::from_secs(1);
 
 /// Bounds of the whole hub.
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +72,19 @@ pub enum Event {
     Returned(Arc<Broadcast>),
     /// A track appeared or changed its parameters.
     TracksChanged(Arc<Broadcast>),
+    /// The ingest doctor found something, or, without a verdict, finds it no more.
+    Verdict(Arc<Broadcast>, doctor::Code, Option<doctor::Verdict>),
+    /// The number of viewers changed; told at most once a second.
+    Viewers(Arc<Broadcast>),
     /// The broadcast is over.
     Ended(Arc<Broadcast>, EndReason),
+}
+
+impl Event {
+    /// Whether it only says that it is worth looking again.
+    const fn is_hint(&self) -> bool {
+        matches!(self, Self::TracksChanged(_) | Self::Viewers(_))
+    }
 }
 
 /// All broadcasts of this process.
@@ -79,8 +94,8 @@ pub struct Broadcasts {
     limits: Limits,
     stats: Stats,
     events: Events,
-    /// A publisher is awaited from now on.
-    absent: Notify,
+    /// There is more to watch over than there was.
+    to_watch: Notify,
 }
 
 impl Broadcasts {
@@ -92,7 +107,7 @@ impl Broadcasts {
             limits,
             stats,
             events,
-            absent: Notify::new(),
+            to_watch: Notify::new(),
         })
     }
 
@@ -145,6 +160,8 @@ impl Broadcasts {
                 Arc::clone(&entry.insert(broadcast))
             }
         };
+        // The first one has viewers to be counted.
+        self.to_watch.notify_one();
         self.events.push(Event::Started(Arc::clone(&broadcast)));
         Ok(Publisher::new(broadcast, (now, wall)))
     }
@@ -195,14 +212,18 @@ impl Broadcasts {
         broadcast
     }
 
-    /// Ends broadcasts whose publisher did not come back in time. Runs for ever; the server runs it
-    /// once.
+    /// Ends broadcasts whose publisher did not come back in time, and tells of viewers that came and
+    /// went. Runs for ever; the server runs it once.
     pub async fn watch(&self) {
         loop {
-            let changed = self.absent.notified();
+            let changed = self.to_watch.notified();
             let now = Instant::now();
-            let mut next = None;
-            for broadcast in self.list() {
+            let all = self.list();
+            let mut next = (!all.is_empty()).then(|| now + VIEWERS_EVERY);
+            for broadcast in all {
+                if broadcast.audience().has_news(now) {
+                    self.tell(Event::Viewers(Arc::clone(&broadcast)));
+                }
                 let mut attendance = broadcast.attendance();
                 let (overdue, until) = (attendance.overdue(now), attendance.awaited_until());
                 drop(attendance);
@@ -220,7 +241,7 @@ impl Broadcasts {
 
     pub(super) fn tell(&self, event: Event) {
         if matches!(event, Event::Lost(_)) {
-            self.absent.notify_one();
+            self.to_watch.notify_one();
         }
         self.events.push(event);
     }
@@ -269,12 +290,10 @@ impl Events {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.len() >= EVENTS_MAX {
             // What only says "look again" makes room for changes of state.
-            let at = queue
-                .iter()
-                .position(|e| matches!(e, Event::TracksChanged(_)));
+            let at = queue.iter().position(Event::is_hint);
             if let Some(at) = at {
                 queue.remove(at);
-            } else if matches!(event, Event::TracksChanged(_)) {
+            } else if event.is_hint() {
                 return;
             }
         }

@@ -12,9 +12,11 @@
 //! Not here: who may publish, rooms, users; tasks (the server runs the futures).
 
 mod attendance;
+mod audience;
 mod facts;
 mod hub;
 mod publisher;
+mod report;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -31,14 +33,17 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cue::{AHEAD_MAX, At, CueCursor, CueError, CueLog, NewCue, Stamped};
+use crate::doctor::Change;
 use crate::frame::{Kind, TrackId, TrackInfo};
 use crate::time::{MediaTime, micros};
 
 use self::attendance::{Attendance, Came, NotNow, Went};
 pub use self::attendance::{PublishPolicy, Takeover};
+pub use self::audience::{Audience, Counts, Output, OutputCounts, Presence};
 pub use self::facts::Facts;
 pub use self::hub::{Broadcasts, Event, Limits, OpenError};
 pub use self::publisher::{CodecChanged, Publisher};
+pub use self::report::{About, PublishReport};
 use self::ring::Ring;
 pub use self::ring::{Cursor, Delivery, Ended, Start, TrackWriter};
 use self::timeline::WallClock;
@@ -117,6 +122,8 @@ pub struct Broadcast {
     attendance: Mutex<Attendance>,
     /// Of the session that may write, for those that may not any more.
     session: watch::Sender<u64>,
+    report: Mutex<Option<Arc<PublishReport>>>,
+    audience: Audience,
 }
 
 impl Broadcast {
@@ -142,6 +149,8 @@ impl Broadcast {
             settled: watch::Sender::new(false),
             cues: Arc::new(CueLog::new()),
             end: watch::Sender::new(None),
+            report: Mutex::default(),
+            audience: Audience::default(),
         })
     }
 
@@ -312,15 +321,35 @@ impl Broadcast {
         self.attendance().has_media
     }
 
+    /// The publish session that is there, as it was a second ago at most.
+    pub fn publish_report(&self) -> Option<Arc<PublishReport>> {
+        self.reported().clone()
+    }
+
+    /// Who watches.
+    pub const fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    fn reported(&self) -> MutexGuard<'_, Option<Arc<PublishReport>>> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn enter(&self, now: Instant, policy: PublishPolicy) -> Result<Came, NotNow> {
         let mut attendance = self.attendance();
         let came = attendance.enter(now, policy)?;
         self.session.send_replace(attendance.number());
+        *self.reported() = None;
         Ok(came)
     }
 
     fn leave(self: &Arc<Self>, now: Instant, number: u64, reason: EndReason) {
-        let went = self.attendance().leave(now, number, reason);
+        let mut attendance = self.attendance();
+        let went = attendance.leave(now, number, reason);
+        if went != Went::Unnoticed {
+            *self.reported() = None;
+        }
+        drop(attendance);
         match went {
             Went::Unnoticed => {}
             Went::ForGood => self.end(reason),
@@ -384,6 +413,17 @@ impl Broadcast {
         }
     }
 
+    fn tell_verdict(self: &Arc<Self>, change: Change) {
+        let Some(hub) = self.hub.upgrade() else {
+            return;
+        };
+        let (code, found) = match change {
+            Change::Found(verdict) => (verdict.code, Some(verdict)),
+            Change::Cleared(code) => (code, None),
+        };
+        hub.tell(Event::Verdict(Arc::clone(self), code, found));
+    }
+
     fn tell_tracks_changed(self: &Arc<Self>) {
         if let Some(hub) = self.hub.upgrade() {
             hub.tell(Event::TracksChanged(Arc::clone(self)));
@@ -391,10 +431,15 @@ impl Broadcast {
     }
 }
 
-/// Sixty random bits in lower-case Crockford base32.
+/// Sixty random bits.
 fn new_instance() -> String {
+    random_text::<12>()
+}
+
+/// Five random bits a digit, in lower-case Crockford base32.
+fn random_text<const N: usize>() -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    let mut random = [0; 12];
+    let mut random = [0; N];
     getrandom::fill(&mut random).expect("the operating system gives random bytes");
     random
         .iter()

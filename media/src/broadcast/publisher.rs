@@ -7,8 +7,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::report::{About, Notes};
 use super::timeline::{Moment, Reading, SessionClock, WallClock};
 use super::{Broadcast, EndReason, unix_micros};
+use crate::doctor::{Code, Seen};
 use crate::frame::{Codec, Frame, Kind, Sample, TrackId, TrackInfo};
 use crate::time::{MediaTime, samples_to_nanos};
 
@@ -33,6 +35,8 @@ pub struct Publisher {
     opened: (Instant, OffsetDateTime),
     /// What this session said it sends.
     tracks: Vec<TrackInfo>,
+    /// Boxed: a publisher is moved about before it is run.
+    notes: Box<Notes>,
     reason: EndReason,
 }
 
@@ -46,8 +50,56 @@ impl Publisher {
             first_media: None,
             opened,
             tracks: Vec::new(),
+            notes: Box::new(Notes::new(opened.1)),
             reason: EndReason::Lost,
         }
+    }
+
+    /// Says who this is; the report of the session is there from now on.
+    pub fn introduce(&mut self, now: Instant, about: About) {
+        self.notes.introduce(about);
+        self.publish_report(now);
+    }
+
+    /// Says what the encoder calls itself.
+    pub fn name_encoder(&mut self, now: Instant, name: &str) {
+        if self.notes.name_encoder(name) {
+            self.publish_report(now);
+        }
+    }
+
+    /// Says that something of the stream is so, or no more; the doctor's verdict tells it.
+    pub fn note(&mut self, code: Code, is_so: bool) {
+        self.notes.set(code, is_so);
+    }
+
+    /// Says that something just happened to the stream.
+    pub fn found(&mut self, now: Instant, code: Code) {
+        self.notes.doctor.find(now, code, 0.0);
+    }
+
+    /// Says how many thousandths of the packets were lost for good.
+    pub const fn measure_loss(&mut self, per_mille: u64) {
+        self.notes.loss_per_mille = Some(per_mille);
+    }
+
+    fn publish_report(&self, now: Instant) {
+        let frame_rate = self.broadcast.facts(TrackId::Video).frame_rate;
+        let report = Arc::new(self.notes.report(now, frame_rate));
+        let attendance = self.broadcast.attendance();
+        if attendance.number() == self.number && attendance.is_present() {
+            *self.broadcast.reported() = Some(report);
+        }
+    }
+
+    /// Looks after the session once a second.
+    fn look(&mut self, now: Instant) {
+        let had_fight = self.broadcast.attendance().had_fight(now);
+        self.notes.doctor.lasts(Code::TwoEncoders, had_fight, 0.0);
+        for change in self.notes.doctor.look(now) {
+            self.broadcast.tell_verdict(change);
+        }
+        self.publish_report(now);
     }
 
     /// What it publishes into.
@@ -93,9 +145,13 @@ impl Publisher {
         }
     }
 
-    fn put_track(&self, now: Instant, info: TrackInfo) {
+    fn put_track(&mut self, now: Instant, info: TrackInfo) {
         let ring = self.broadcast.ring(source_track(kind_of(info.codec)));
         let old = ring.info();
+        self.notes.doctor.track(&info);
+        if old.is_none() && *self.broadcast.settled.borrow() {
+            self.notes.set(Code::LateTrack, true);
+        }
         let info = ring.set_info(info);
         if old.is_none_or(|old| old.generation != info.generation) {
             self.broadcast.tell_tracks_changed();
@@ -115,6 +171,7 @@ impl Publisher {
             return None;
         }
         self.begin(now);
+        let is_first = !attendance.is_sending;
         let elapsed_us = broadcast.elapsed_us(now);
         let reading = Reading {
             kind: sample.kind,
@@ -138,6 +195,17 @@ impl Publisher {
         }
         let pts = stamp.t + sample.composition;
         self.stamp_cues(sample.kind, pts);
+        let seen = Seen {
+            kind: sample.kind,
+            t: stamp.t,
+            elapsed_us,
+            is_reordered: !sample.composition.is_zero(),
+            is_key: sample.is_key,
+            bytes: sample.payload.len(),
+            // A session that comes back begins anew, which is no jump.
+            is_reanchored: stamp.is_discontinuity && !is_first,
+        };
+        self.notes.doctor.observe(now, &seen);
         let duration = reading.audio.map(|(samples, rate)| {
             Duration::from_nanos(u64::try_from(samples_to_nanos(samples, rate)).unwrap_or(0))
         });
@@ -157,7 +225,12 @@ impl Publisher {
         attendance.newest_at = Some(now);
         (attendance.has_media, attendance.is_sending) = (true, true);
         self.settle(now);
-        ring.push(Arc::new(frame)).then_some(stamp.t)
+        let is_taken = ring.push(Arc::new(frame));
+        drop(attendance);
+        if self.notes.doctor.is_due(now) {
+            self.look(now);
+        }
+        is_taken.then_some(stamp.t)
     }
 
     /// Waits until the server ends the broadcast, or a newer session takes this one's place.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::cue::{CueKind, CueNews};
+use crate::doctor::Code;
 use crate::frame::{Codec, Frame, Sample, Shape};
 use crate::time::{SourceTime, Unwrap32};
 
@@ -316,6 +317,7 @@ fn told(hub: &Broadcasts) -> Vec<&'static str> {
             Event::Returned(_) => "returned",
             Event::TracksChanged(_) => "tracks",
             Event::Ended(_, reason) => reason.reason(),
+            Event::Verdict(..) | Event::Viewers(_) => continue,
         });
     }
     words
@@ -477,4 +479,110 @@ async fn a_keyframe_wanted_from_a_time_on_is_not_given_before_it() {
     assert!(made.take_keyframe_request_at(now, at(133)));
     now += Duration::from_secs(1);
     assert!(!made.take_keyframe_request_at(now, at(166)), "answered");
+}
+
+fn about() -> About {
+    About {
+        protocol: crate::request::Protocol::Rtmp,
+        bitrate_bps_max: 4_000_000,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_reported_from_its_introduction_until_it_goes() {
+    let hub = Broadcasts::new(Limits::default());
+    let mut publisher = on_air(&hub);
+    let broadcast = Arc::clone(publisher.broadcast());
+    publisher.introduce(Instant::now(), about());
+    publisher.name_encoder(Instant::now(), "obs-output module");
+    let report = broadcast.publish_report().unwrap();
+    assert_eq!(report.protocol, Some(crate::request::Protocol::Rtmp));
+    assert_eq!(report.encoder.as_deref(), Some("obs-output module"));
+    publisher.finish(EndReason::Lost);
+    assert_eq!(broadcast.publish_report(), None);
+    let mut next = on_air(&hub);
+    next.introduce(Instant::now(), about());
+    let other = broadcast.publish_report().unwrap();
+    assert_ne!(other.id, report.id);
+}
+
+/// Pictures whose order is not that of their decoding, for longer than a look takes.
+#[tokio::test(start_paused = true)]
+async fn what_the_doctor_finds_is_told_once_and_stands_in_the_report() {
+    let hub = Broadcasts::new(Limits::default());
+    let mut publisher = on_air(&hub);
+    publisher.introduce(Instant::now(), about());
+    for n in 1..=60 {
+        tokio::time::advance(Duration::from_millis(33)).await;
+        let reordered = Sample {
+            composition: Duration::from_millis(66),
+            ..picture(n * 33, n % 30 == 0)
+        };
+        publisher.write(Instant::now(), reordered).unwrap();
+    }
+    let mut told = Vec::new();
+    while let Some(event) = at_once(hub.next_event()) {
+        if let Event::Verdict(_, code, verdict) = event {
+            told.push((code, verdict.is_some()));
+        }
+    }
+    assert_eq!(told, [(Code::Bframes, true)]);
+    let report = publisher.broadcast().publish_report().unwrap();
+    assert_eq!(report.verdicts.len(), 1);
+    assert!(report.bitrate_bps > 100_000, "{report:?}");
+    assert!(
+        report
+            .frame_rate
+            .is_some_and(|rate| (29.0..31.0).contains(&rate))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_track_that_begins_after_the_show_is_a_verdict_and_one_in_time_is_none() {
+    for (late_ms, expected) in [(500, false), (3_000, true)] {
+        let hub = Broadcasts::new(Limits::default());
+        let mut publisher = on_air(&hub);
+        publisher.introduce(Instant::now(), about());
+        tokio::time::advance(Duration::from_millis(1_600)).await;
+        if !expected {
+            publisher.set_track(Instant::now(), audio()).unwrap();
+        }
+        publisher
+            .write(Instant::now(), picture(1_600, true))
+            .unwrap();
+        tokio::time::advance(Duration::from_millis(late_ms)).await;
+        publisher.set_track(Instant::now(), audio()).unwrap();
+        let at = 1_600 + i64::try_from(late_ms).unwrap();
+        publisher.write(Instant::now(), picture(at, true)).unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        publisher
+            .write(Instant::now(), picture(at + 1_000, true))
+            .unwrap();
+        let report = publisher.broadcast().publish_report().unwrap();
+        let is_found = report.verdicts.iter().any(|v| v.code == Code::LateTrack);
+        assert_eq!(is_found, expected, "{late_ms} ms");
+    }
+}
+
+/// The server asks before it opens; asking must lead to the same end.
+#[tokio::test(start_paused = true)]
+async fn two_encoders_that_only_ask_are_parted_too_and_the_one_there_is_told() {
+    let hub = Broadcasts::new(Limits::default());
+    let key = BroadcastKey::new("room_1");
+    let mut publisher = on_air(&hub);
+    for n in 1..=3 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        publisher = on_air(&hub);
+        assert!(publisher.broadcast().has_publisher(), "{n}");
+    }
+    publisher.introduce(Instant::now(), about());
+    let may = hub.may_join(&key, Instant::now(), PublishPolicy::default());
+    assert_eq!(may, Err(OpenError::TwoEncoders));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    publisher
+        .write(Instant::now(), picture(2_000, true))
+        .unwrap();
+    let report = publisher.broadcast().publish_report().unwrap();
+    let codes: Vec<Code> = report.verdicts.iter().map(|v| v.code).collect();
+    assert!(codes.contains(&Code::TwoEncoders), "{codes:?}");
 }

@@ -36,6 +36,8 @@ use crate::request::{Refusal, RefusalCode};
 const STREAMS_MAX: u32 = 8;
 /// Bytes of a stream key, and of an address sent in `connect`.
 const KEY_BYTES_MAX: usize = 512;
+/// Characters of an encoder's name.
+const ENCODER_CHARS_MAX: usize = 256;
 /// Bytes of the application's name, which may hold the key.
 const APP_BYTES_MAX: usize = 1_024;
 /// Media before publishing is accepted is ignored up to this.
@@ -61,6 +63,8 @@ pub enum SessionEvent {
     },
     /// Audio or video of the accepted publisher.
     Media(Message),
+    /// What the encoder calls itself, in its metadata.
+    Encoder(String),
     /// The publisher stopped by itself.
     Finished,
     /// Send what [`Session::take_output`] holds, then close; the reason is for the log.
@@ -329,15 +333,28 @@ impl Session {
                 let skip = usize::from(message.payload.first() == Some(&0));
                 self.command(message.stream_id, message.payload.slice(skip..))
             }
-            // Metadata is advice only; it is checked, so that its bounds hold, and dropped.
-            kind::DATA => amf::read_lossy(message.payload)
-                .map(drop)
-                .map_err(CloseReason::from),
+            kind::DATA => self.data(message.payload),
             _ => {
                 self.outbox.hear(&message);
                 Ok(())
             }
         }
+    }
+
+    /// Metadata is advice only: it is checked, so that its bounds hold, and of what it says only the
+    /// encoder's name is taken.
+    fn data(&mut self, payload: Bytes) -> Result<(), CloseReason> {
+        let values = amf::read_lossy(payload)?;
+        let is_publishing = matches!(self.stage, Stage::Accepted { .. } | Stage::Live { .. });
+        let name = values
+            .iter()
+            .rev()
+            .find_map(|value| value.property("encoder"));
+        if let Some(name) = name.and_then(Value::as_text).filter(|_| is_publishing) {
+            let name = name.chars().take(ENCODER_CHARS_MAX).collect();
+            self.events.push_back(SessionEvent::Encoder(name));
+        }
+        Ok(())
     }
 
     fn media(&mut self, message: Message) -> Result<(), CloseReason> {

@@ -125,6 +125,7 @@ pub fn accept(
     let parts = Parts {
         gauges: control.gauges(),
         lease: control.lease(),
+        viewer: terms.viewer,
         port: Arc::clone(port),
         broadcast: Arc::clone(broadcast),
         playout: Playout::new(broadcast, wants),

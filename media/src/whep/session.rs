@@ -15,7 +15,7 @@ use tracing::info;
 use super::gauges::{Gauges, Measured};
 use super::playout::{Playout, Seen};
 use super::terms::Lease;
-use crate::broadcast::{Broadcast, Broadcasts};
+use crate::broadcast::{Broadcast, Broadcasts, Output, Presence};
 use crate::cue::{CueCursor, CueKind, CueNews};
 use crate::stats::Stats;
 use crate::webrtc::message::{self, RtpLines};
@@ -63,6 +63,9 @@ pub struct Session {
     steered_at: Instant,
     /// What stands for the outcome of a probe that could not be made.
     unprobed: Option<bool>,
+    /// Who it is, if the server knows; and that it counts, while it is connected.
+    viewer: Option<Arc<str>>,
+    presence: Option<Presence>,
 }
 
 /// What a session is made of.
@@ -75,6 +78,7 @@ pub(super) struct Parts {
     pub(super) playout: Playout,
     pub(super) gauges: Arc<Gauges>,
     pub(super) lease: Arc<Lease>,
+    pub(super) viewer: Option<Arc<str>>,
 }
 
 impl Session {
@@ -88,6 +92,7 @@ impl Session {
             playout,
             gauges,
             lease,
+            viewer,
         } = parts;
         Self {
             port,
@@ -107,6 +112,8 @@ impl Session {
             lease,
             steered_at: now,
             unprobed: None,
+            viewer,
+            presence: None,
         }
     }
 
@@ -157,7 +164,7 @@ impl Session {
             self.peer.tick(at);
         }
         if self.peer.is_connected() {
-            self.connected();
+            self.connected(now);
             if self.peer.answer_reports(at, &self.port, &mut self.burst) {
                 self.playout.request_keyframe();
             }
@@ -243,10 +250,13 @@ impl Session {
     }
 
     /// The connection stands: its address is the session's own.
-    fn connected(&mut self) {
-        if !std::mem::replace(&mut self.was_connected, true)
-            && let Some(route) = self.peer.ice.route()
-        {
+    fn connected(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.was_connected, true) {
+            return;
+        }
+        let audience = self.broadcast.audience();
+        self.presence = Some(audience.enter(now, Output::Whep, self.viewer.take()));
+        if let Some(route) = self.peer.ice.route() {
             self.inbox.prove(route);
         }
     }
@@ -347,6 +357,7 @@ impl Session {
     }
 
     async fn finish(mut self, reason: &'static str, stats: &Stats) {
+        drop(self.presence.take());
         let at = Instant::now().into_std();
         if reason != "gone" && self.peer.is_connected() {
             self.peer.send_text(at, message::bye(reason));

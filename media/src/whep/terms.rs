@@ -1,7 +1,7 @@
 //! What the server settled for one viewer, and how it changes its mind.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
@@ -10,12 +10,14 @@ use crate::frame::{Kind, TrackId};
 use crate::transcode::ladder;
 
 /// What the server settled for one viewer.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// The one rendition it is shown; `None`: what its path carries.
     pub rendition: Option<Rendition>,
     /// When its session ends, unless [`super::Control::renew`] says otherwise.
     pub expires_at: Option<Instant>,
+    /// The server's name of the person, so that it counts once over all outputs.
+    pub viewer: Option<Arc<str>>,
 }
 
 /// A picture that a player can choose.

@@ -259,6 +259,14 @@ impl Ingest {
         self.keyframes.asks >= UNHEARD_MAX && since >= KEYFRAME_EVERY + ANSWER_MAX * UNHEARD_MAX
     }
 
+    /// Thousandths of the packets since this was asked last that were given up.
+    pub(super) fn loss_per_mille(&mut self) -> u64 {
+        let streams = [self.video.take_counts(), self.audio.take_counts()];
+        let given: u64 = streams.iter().map(|(given, _)| given).sum();
+        let lost: u64 = streams.iter().map(|(_, lost)| lost).sum();
+        (lost * 1_000).checked_div(given + lost).unwrap_or(0)
+    }
+
     /// When something may be due without a new packet.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let streams = [self.video.deadline(), self.audio.deadline()];

@@ -50,6 +50,8 @@ pub(super) struct Reorder<P> {
     missing: BTreeMap<u64, Missing>,
     /// True when something was given up before what comes next.
     has_gap: bool,
+    /// Packets given out and given up, until they are asked for.
+    counts: (u64, u64),
 }
 
 impl<P> Default for Reorder<P> {
@@ -60,6 +62,7 @@ impl<P> Default for Reorder<P> {
             waiting: BTreeMap::new(),
             missing: BTreeMap::new(),
             has_gap: false,
+            counts: (0, 0),
         }
     }
 }
@@ -112,6 +115,7 @@ impl<P> Reorder<P> {
                 return None;
             }
             self.missing = self.missing.split_off(&first);
+            self.counts.1 += first - next;
             self.next = Some(first);
             self.has_gap = true;
         }
@@ -120,7 +124,13 @@ impl<P> Reorder<P> {
         }
         let (_, packet) = self.waiting.remove(&first)?;
         self.next = Some(first + 1);
+        self.counts.0 += 1;
         Some(Next::Packet(packet))
+    }
+
+    /// How many packets were given out and how many given up since this was asked last.
+    pub(super) fn take_counts(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.counts)
     }
 
     /// The numbers to ask for now, in order.
@@ -181,6 +191,18 @@ mod tests {
 
     fn packets(numbers: impl IntoIterator<Item = u16>) -> Vec<Next<u16>> {
         numbers.into_iter().map(Next::Packet).collect()
+    }
+
+    #[test]
+    fn what_was_given_up_is_counted_once() {
+        let mut reorder = Reorder::default();
+        for number in [1, 2, 6, 7] {
+            reorder.push(at(0), number, number);
+        }
+        let out = all(&mut reorder, at(300));
+        assert_eq!(out.len(), 5, "four packets and one gap");
+        assert_eq!(reorder.take_counts(), (4, 3));
+        assert_eq!(reorder.take_counts(), (0, 0));
     }
 
     #[test]

@@ -25,10 +25,12 @@ use super::Terms;
 use super::connection::Connection;
 use super::ingest::{Ingest, Output, Packet};
 use super::path::Path;
-use crate::broadcast::{Broadcasts, EndReason, Publisher};
+use crate::broadcast::{About, Broadcasts, EndReason, Publisher};
+use crate::doctor::Code;
 use crate::flv::FlvError;
 use crate::frame::Kind;
 use crate::meter::Meter;
+use crate::request::Protocol;
 use crate::webrtc::sdp::PublishOffer;
 
 /// Removed when not connected by then.
@@ -65,6 +67,8 @@ pub struct Session {
     meter: Meter,
     /// The publisher is told what it may send, where no better feedback was negotiated.
     tells_limit: bool,
+    /// Several layers were offered.
+    has_layers: bool,
     connect_until: Instant,
     is_connected: bool,
     /// When a packet of media came last.
@@ -95,6 +99,7 @@ impl Session {
             ingest: Ingest::new(now),
             meter: Meter::new(now, terms.bitrate_bps_max),
             tells_limit: !offer.has_transport_feedback,
+            has_layers: offer.has_layers,
             connect_until: now + CONNECT,
             is_connected: false,
             media_at: now,
@@ -111,6 +116,13 @@ impl Session {
         cancel: CancellationToken,
         hub: Arc<Broadcasts>,
     ) {
+        let now = Instant::now();
+        let about = About {
+            protocol: Protocol::Whip,
+            bitrate_bps_max: self.meter.limit_bps,
+        };
+        publisher.introduce(now, about);
+        publisher.note(Code::SimulcastOff, self.has_layers);
         let (reason, word) = loop {
             let news = self.wait(&publisher, &leaves, &cancel).await;
             let now = Instant::now();
@@ -260,6 +272,8 @@ impl Session {
         if now.saturating_duration_since(self.looked_at) >= CHECK_EVERY {
             self.looked_at = now;
             self.path.tick(now);
+            publisher.note(Code::KeyframeDeaf, self.ingest.is_deaf(now));
+            publisher.measure_loss(self.ingest.loss_per_mille());
             self.tell_limit().await;
         }
         self.verdict(now)

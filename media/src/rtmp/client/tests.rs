@@ -29,6 +29,7 @@ async fn serve(mut stream: DuplexStream, refusal: Option<Refusal>) -> Vec<Messag
                     }
                 }
                 SessionEvent::Media(message) => media.push(message),
+                SessionEvent::Encoder(_) => {}
                 SessionEvent::Finished | SessionEvent::Closed(_) => {
                     let _ = stream.write_all(&session.take_output()).await;
                     return media;

@@ -23,7 +23,8 @@ use tracing::{debug, info, warn};
 use super::chunk::{Message, kind};
 use super::gate::{Gate, Pass};
 use super::session::{CloseReason, Session, SessionEvent};
-use crate::broadcast::{Broadcasts, EndReason, Publisher};
+use crate::broadcast::{About, Broadcasts, EndReason, Publisher};
+use crate::doctor::Code;
 use crate::flv::{Demuxer, FlvError};
 use crate::frame::Kind;
 use crate::meter::Meter;
@@ -215,8 +216,8 @@ impl Connection {
         self.session.receive(now, buffer);
         buffer.clear();
         if is_over && matches!(self.state, State::Live(_)) {
-            let kbps = self.meter.limit_bps / 1_000;
-            let sentence = format!("The bitrate is too high. Set it to at most {kbps} kb/s.");
+            let sentence = Code::BitrateHigh.sentence(0.0, self.meter.limit_bps / 1_000);
+            let sentence = format!("The bitrate is too high. {sentence}");
             self.turn_away(RefusalCode::Unsupported, sentence, "bitrate");
         }
     }
@@ -233,6 +234,11 @@ impl Connection {
                     self.ask(app, tc_url, stream_name);
                 }
                 SessionEvent::Media(message) => self.media(message),
+                SessionEvent::Encoder(name) => {
+                    if let State::Live(publisher) = &mut self.state {
+                        publisher.name_encoder(Instant::now(), &name);
+                    }
+                }
                 SessionEvent::Finished => self.finish(EndReason::Finished),
                 SessionEvent::Closed(reason) => self.closed(reason),
             }
@@ -260,7 +266,14 @@ impl Connection {
     fn decide(&mut self, decision: Decision) {
         let now = Instant::now();
         match decision {
-            Decision::Accept(publisher) => {
+            Decision::Accept(mut publisher) => {
+                publisher.introduce(
+                    now,
+                    About {
+                        protocol: Protocol::Rtmp,
+                        bitrate_bps_max: self.meter.limit_bps,
+                    },
+                );
                 info!(broadcast.id = %publisher.broadcast().key(), "publisher accepted");
                 self.session.accept(now);
                 self.pass.accepted(now);
@@ -290,6 +303,7 @@ impl Connection {
             Ok(units) => {
                 if units.has_others {
                     self.hub.stats().reject("rtmp", "multitrack");
+                    publisher.found(now, Code::Multitrack);
                 }
                 let changed = units.track.map(|track| publisher.set_track(now, track));
                 if let Some(Err(_codec)) = changed {

@@ -499,6 +499,7 @@ fn samples_of(bytes: &[BytesMut; 2], cuts: &[prop::sample::Index]) -> Vec<String
                         let units = demuxer.push(client.now, kind, m.timestamp, m.payload);
                         samples.extend(units.unwrap().sample.map(|s| format!("{s:?}")));
                     }
+                    SessionEvent::Encoder(_) => {}
                     other => panic!("{other:?}"),
                 }
             }

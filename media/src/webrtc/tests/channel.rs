@@ -165,7 +165,7 @@ async fn a_rendition_that_the_show_does_not_have_is_refused() {
     let accept = |rendition| {
         let terms = Terms {
             rendition: Some(rendition),
-            expires_at: None,
+            ..Terms::default()
         };
         let broadcast = show.publisher.broadcast();
         whep::accept(&port, broadcast, &viewer.offer, terms, Instant::now())

@@ -149,7 +149,7 @@ struct Viewer {
 }
 
 /// What a viewer is like.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Traits {
     has_channel: bool,
     /// It protects media with the older profile only.
@@ -314,7 +314,7 @@ async fn join_and_hold(
     show: &Show,
     traits: Traits,
 ) -> (Viewer, Wire, Session, Control) {
-    let viewer = Viewer::offer(traits).await;
+    let viewer = Viewer::offer(traits.clone()).await;
     let broadcast = show.publisher.broadcast();
     let (terms, now) = (traits.terms, Instant::now());
     let accepted = whep::accept(port, broadcast, &viewer.offer, terms, now).unwrap();
