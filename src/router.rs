@@ -10,9 +10,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
-use crate::http::{
-    self, ApiError, BODY_BYTES_MAX, Code, Cors, around, asset, index, metrics, openapi,
-};
+use crate::http::{self, ApiError, BODY_BYTES_MAX, Code, Cors, around, asset, index, openapi};
 use crate::{broadcasts, creators, rooms};
 
 const API: &str = "/api/v1";
@@ -42,7 +40,7 @@ pub(crate) fn routes(app: &App) -> Router {
 /// The routes of the admin port.
 pub(crate) fn admin_routes(app: &App) -> Router {
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(broadcasts::metrics))
         .fallback(|| std::future::ready(ApiError::not_found()))
         .layer(from_fn_with_state(app.clone(), around))
         .with_state(app.clone())

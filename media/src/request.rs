@@ -25,6 +25,16 @@ pub enum Protocol {
     Whip,
 }
 
+impl Protocol {
+    /// The word for logs and counters.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Rtmp => "rtmp",
+            Self::Whip => "whip",
+        }
+    }
+}
+
 /// Somebody asks to publish. Dropping it refuses with "try again".
 #[derive(Debug)]
 pub struct PublishRequest {

@@ -3,8 +3,10 @@
 //! Not here: what a playlist says; whether a part is there.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::HttpBody;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -13,11 +15,15 @@ use http::header::{
     ETAG, IF_NONE_MATCH, RANGE, VARY,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
-use lamplight_media::hls::{Answer, Directives, Media, Rendered, RenditionId};
+use lamplight_media::broadcast::BroadcastKey;
+use lamplight_media::hls::{Answer, Directives, Media, Rendered, RenditionId, Stream};
+use serde::Deserialize;
+use tokio::time::Instant;
 
-use super::{outputs, store};
-use crate::app::{App, new_secret};
-use crate::http::{ApiError, Code, Held, Path};
+use super::playback::{self, Viewer, Watch};
+use super::{admission, outputs, store};
+use crate::app::App;
+use crate::http::{ApiError, Code, Held, Path, Query};
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 const NO_STORE: &str = "no-store";
@@ -25,32 +31,79 @@ const A_SECOND: &str = "public, max-age=1";
 const TWO_SECONDS: &str = "public, max-age=2";
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const RETRY: Duration = Duration::from_secs(2);
-/// Characters of a session id: 96 random bits.
-const SESSION_CHARS: usize = 16;
+/// The last piece of the path of a media playlist.
+const PLAYLIST_NAME: &str = "live.m3u8";
+
+/// What opens a private room.
+#[derive(Debug, Deserialize)]
+pub(super) struct Key {
+    token: Option<String>,
+}
 
 /// The multivariant playlist.
 pub(super) async fn multivariant(
     State(app): State<App>,
     Path(room): Path<String>,
+    Query(key): Query<Key>,
     held: Held,
     headers: HeaderMap,
 ) -> Response {
-    let Some(stream) = outputs::newest(&app, &room) else {
-        return absent(&app, &room).await;
+    let opened = open(&app, &room, &headers, key.token.as_deref()).await;
+    let (stream, viewer, watch) = match opened {
+        Ok(opened) => opened,
+        Err(refused) => return counted(&app, "playlist", refused),
     };
-    let session = app.config.hls.sessions.then(|| {
-        let mut session = new_secret("");
-        session.truncate(SESSION_CHARS);
-        session
-    });
-    let cache = if session.is_some() {
-        NO_STORE
-    } else {
-        TWO_SECONDS
-    };
-    match held.hold(stream.multivariant(session.as_deref())).await {
-        Ok(answer) => playlist_response(&answer, &headers, cache),
+    let is_named = app.config.hls.sessions || watch != Watch::Public;
+    let session = is_named.then(|| playback::name_session(&app, &room, viewer.until));
+    let cache = if is_named { NO_STORE } else { TWO_SECONDS };
+    let answer = held.hold(stream.multivariant(session.as_deref())).await;
+    let response = match answer {
+        Ok(answer) => {
+            if let (Answer::Playlist { .. }, Some(session)) = (&answer, &session) {
+                let outcome = ["hls", "accepted"];
+                app.media
+                    .stats()
+                    .add_two("viewer_sessions_total", outcome, 1);
+                note_viewer(&app, (&room, &stream), session, viewer.id.as_deref());
+            }
+            playlist_response(&answer, &headers, cache)
+        }
         Err(refused) => cached(refused.into_response(), NO_STORE),
+    };
+    counted(&app, "playlist", response)
+}
+
+/// The package of a room, for a viewer who may watch it while there is room for one more.
+async fn open(
+    app: &App,
+    room: &str,
+    headers: &HeaderMap,
+    token: Option<&str>,
+) -> Result<(Arc<Stream>, Viewer, Watch), Response> {
+    let refuse = |error: ApiError| cached(error.into_response(), NO_STORE);
+    let watch = playback::watch_of(app, room).await.map_err(refuse)?;
+    let Some(watch) = watch else {
+        return Err(cached(ApiError::not_found().into_response(), A_SECOND));
+    };
+    let viewer = playback::admit(app, (room, watch), headers, token).map_err(refuse)?;
+    let stream = outputs::newest(app, room).ok_or_else(not_live)?;
+    let live = app.media.find(&BroadcastKey::new(room));
+    let counts = live.map(|live| live.audience().counts(Instant::now()));
+    let watching = counts.map_or(0, |counts| counts.whep.viewers + counts.hls.viewers);
+    let max = u64::try_from(app.config.limits.room_viewers_max).unwrap_or(u64::MAX);
+    if watching >= max || !admission::has_room_for_viewer(app) {
+        return Err(busy());
+    }
+    Ok((stream, viewer, watch))
+}
+
+/// Counts a session among the viewers of its broadcast.
+fn note_viewer(app: &App, of: (&str, &Stream), session: &str, viewer: Option<&str>) {
+    let (room, stream) = of;
+    let live = app.media.find(&BroadcastKey::new(room));
+    let live = live.filter(|live| live.instance() == stream.instance());
+    if let Some(live) = live {
+        live.audience().ask(Instant::now(), session, viewer);
     }
 }
 
@@ -63,30 +116,87 @@ pub(super) async fn file(
     headers: HeaderMap,
 ) -> Response {
     let Some(stream) = outputs::holding(&app, &room, &name) else {
-        return absent(&app, &room).await;
+        return counted(&app, class_of(&name), absent(&app, &room).await);
     };
     let Some(rendition) = RenditionId::parse(&rendition) else {
-        return cached(ApiError::not_found().into_response(), A_SECOND);
+        let response = cached(ApiError::not_found().into_response(), A_SECOND);
+        return counted(&app, class_of(&name), response);
     };
-    if name != "live.m3u8" {
-        return match held.hold(stream.media(rendition, &name)).await {
+    if name != PLAYLIST_NAME {
+        let response = match held.hold(stream.media(rendition, &name)).await {
             Ok(media) => media_response(media, rendition, &name, &headers),
             Err(refused) => cached(refused.into_response(), NO_STORE),
         };
+        return counted(&app, class_of(&name), response);
     }
-    match Directives::parse(query.as_deref().unwrap_or_default()) {
-        Err(bad) => cached(malformed(bad.0), A_SECOND),
-        Ok(directives) => {
+    let query = query.unwrap_or_default();
+    let directives = match Directives::parse(&query) {
+        Ok(directives) => directives,
+        Err(bad) => return counted(&app, "playlist", cached(malformed(bad.0), A_SECOND)),
+    };
+    let class = if directives.skip.is_some() {
+        "delta"
+    } else {
+        "playlist"
+    };
+    let session = playback::session_of(&app, &room, &query);
+    let is_private = match playback::watch_of(&app, &room).await {
+        Ok(watch) => watch != Some(Watch::Public),
+        Err(error) => return counted(&app, class, cached(error.into_response(), NO_STORE)),
+    };
+    if is_private && session.is_none() {
+        let detail = "open the room's index.m3u8 with a playback token first";
+        let error = ApiError::new(Code::Unauthenticated, detail);
+        return counted(&app, class, cached(error.into_response(), NO_STORE));
+    }
+    if let Some(session) = session {
+        note_viewer(&app, (&room, &stream), session, None);
+    }
+    let response = match held.hold(stream.playlist(rendition, directives)).await {
+        Ok(answer) => {
             let longest = stream.config().target_duration * 6;
-            let answer = match held.hold(stream.playlist(rendition, directives)).await {
-                Ok(answer) => answer,
-                Err(refused) => return cached(refused.into_response(), NO_STORE),
-            };
             let long = format!("public, max-age={}", longest.as_secs());
-            let was_held = matches!(answer, Answer::Playlist { was_held: true, .. });
-            playlist_response(&answer, &headers, if was_held { &long } else { A_SECOND })
+            let cache = match answer {
+                _ if is_private => NO_STORE,
+                Answer::Playlist { was_held: true, .. } => long.as_str(),
+                _ => A_SECOND,
+            };
+            playlist_response(&answer, &headers, cache)
         }
+        Err(refused) => cached(refused.into_response(), NO_STORE),
+    };
+    counted(&app, class, response)
+}
+
+fn class_of(name: &str) -> &'static str {
+    let kind = name.rsplit_once('-').map_or("", |(_, kind)| kind);
+    match kind.chars().next() {
+        Some('i') => "init",
+        Some('s') => "segment",
+        Some('p') => "part",
+        _ => "playlist",
     }
+}
+
+/// Counts an answer and its bytes.
+fn counted(app: &App, class: &'static str, response: Response) -> Response {
+    let status = match response.status().as_u16() {
+        200 => "200",
+        206 => "206",
+        304 => "304",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        416 => "416",
+        503 => "503",
+        _ => "other",
+    };
+    let stats = app.media.stats();
+    stats.add_two("hls_requests_total", [class, status], 1);
+    let bytes = HttpBody::size_hint(response.body()).exact();
+    stats.add("egress_bytes_total", "hls", bytes.unwrap_or(0));
+    response
 }
 
 /// The answer for a room without a package.

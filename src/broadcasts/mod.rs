@@ -10,11 +10,15 @@
 //!
 //! Not here: the state of a room ([`crate::rooms`]), any byte of media.
 
+mod admission;
 mod cues;
 mod hls;
+mod metrics;
 mod model;
 mod outputs;
+mod playback;
 mod routes;
+mod running;
 mod service;
 mod signal;
 mod store;
@@ -23,7 +27,9 @@ mod tests;
 mod whep;
 mod whip;
 
+pub(crate) use self::admission::watch as watch_usage;
 pub(crate) use self::cues::{NewCue, PlaceCueError, now_us, place_cue};
+pub(crate) use self::metrics::metrics;
 pub(crate) use self::model::{AddKeyError, NewPublishKey, Sending};
 pub(crate) use self::routes::{media_routes, routes};
 pub(crate) use self::service::{changes, cut, decide, end, has_publisher, news, sending};

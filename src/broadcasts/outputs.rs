@@ -53,6 +53,21 @@ pub(super) fn holding(app: &App, room: &str, name: &str) -> Option<Arc<Stream>> 
     found.or_else(|| packages.last()).map(Arc::clone)
 }
 
+/// Requests for LL-HLS that wait, and bytes that can be fetched, over all rooms.
+pub(super) fn held_and_bytes(app: &App) -> (usize, usize) {
+    let outputs = Outputs::of(app);
+    let status = |packages: &Vec<Arc<Stream>>| -> usize {
+        let all = packages.iter().filter_map(|stream| stream.status());
+        all.map(|status| status.bytes).sum()
+    };
+    let bytes = outputs
+        .packages
+        .iter()
+        .map(|packages| status(&packages))
+        .sum();
+    (outputs.held.count(), bytes)
+}
+
 /// Starts the outputs of a broadcast that has just begun.
 pub(super) fn start(app: &App, broadcast: &Arc<Broadcast>) {
     let outputs = Outputs::of(app);

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::cues::{self, NewCue, PlaceCueError};
-use super::{hls, signal, store, whep, whip};
+use super::{hls, playback, running, signal, store, whep, whip};
 use crate::accounts::{Entry, Principal, Scope, audit};
 use crate::app::App;
 use crate::http::{ApiError, Bounds, Call, Code, NoBody, Path, Problem, Write};
@@ -27,6 +27,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(put_cue))
         .routes(routes!(end_cue))
+        .merge(running::routes())
+        .merge(playback::routes())
 }
 
 /// The routes of players; they stand outside `/api/v1`.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info};
 
 use super::model::{Sending, secret_of};
-use super::{outputs, store};
+use super::{admission, outputs, store};
 use crate::app::App;
 use crate::config;
 use crate::ids::{KeyId, RoomId};
@@ -77,6 +77,12 @@ pub(super) async fn admit(app: &App, secret: &str) -> Result<store::FoundKey, Re
         return Err(refusal(
             RefusalCode::TryAgain,
             "The server is restarting. Try again in a few seconds.",
+        ));
+    }
+    if !admission::has_room_for_publisher(app) {
+        return Err(refusal(
+            RefusalCode::TryAgain,
+            "The server has no memory left for another broadcast. Try again later.",
         ));
     }
     let found = store::find_key(&app.db, secret).await.map_err(|err| {
@@ -207,6 +213,14 @@ pub(crate) async fn news(app: App) {
     loop {
         let event = app.media.next_event().await;
         match &event {
+            Event::Verdict(broadcast, code, verdict) => {
+                let (code, is_found) = (code.word(), verdict.is_some());
+                let value = verdict.as_ref().and_then(|verdict| verdict.value);
+                info!(broadcast.id = %broadcast.key(), verdict.code = code, verdict.value = value,
+                    is_found, "verdict");
+                continue;
+            }
+            Event::Viewers(_) => continue,
             Event::Started(broadcast) => {
                 info!(broadcast.id = %broadcast.key(), broadcast.instance = broadcast.instance(),
                     "publisher came");

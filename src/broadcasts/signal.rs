@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::clock::Timestamp;
 use crate::config::IceServer;
 use crate::http::{ApiError, Code, read_body};
 
@@ -56,6 +57,7 @@ pub(super) struct Held {
     pub(super) room: String,
     pub(super) control: Arc<Control>,
     pub(super) leave: CancellationToken,
+    pub(super) since: Timestamp,
     /// The hash of the secret it came with, if it needed one.
     pub(super) secret: Option<String>,
 }

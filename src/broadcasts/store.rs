@@ -3,6 +3,7 @@
 use sqlx::{Executor, Row};
 
 use super::model::{AddKeyError, KEY_PREFIX, NewPublishKey, VALID_KEYS_MAX};
+use super::playback::Watch;
 use crate::app::{hash, new_secret};
 use crate::clock::Timestamp;
 use crate::db::{Db, Tx};
@@ -110,6 +111,21 @@ pub(super) async fn find_key(db: &Db, secret: &str) -> sqlx::Result<Option<Found
         room: room.parse().map_err(decode)?,
         is_revoked: row.try_get::<Option<i64>, _>(2)?.is_some(),
         may_publish: row.try_get::<i64, _>(3)? == 1,
+    }))
+}
+
+/// Who may watch a room; `None` when there is none of this name.
+pub(super) async fn watch(db: &Db, room: &str) -> sqlx::Result<Option<Watch>> {
+    let query = sqlx::query("SELECT watch FROM room_access WHERE room_id = $1");
+    let row = query.bind(room.to_owned()).fetch_optional(db.readers());
+    let Some(row) = row.await? else {
+        return Ok(None);
+    };
+    let word: String = row.try_get(0)?;
+    Ok(Some(match word.as_str() {
+        "public" => Watch::Public,
+        "token" => Watch::Token,
+        _ => Watch::Closed,
     }))
 }
 

@@ -19,8 +19,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::admission;
+use super::playback::{self, Viewer};
 use super::signal::{self, Held, Sessions, busy, created, offer_of};
-use super::store;
 use crate::app::App;
 use crate::http::{ApiError, Client, Code, Path, Query};
 
@@ -31,10 +32,12 @@ const NOT_LIVE_RETRY: Duration = Duration::from_secs(2);
 pub(super) struct Wish {
     /// Pins one rendition.
     rendition: Option<String>,
+    /// Opens a private room.
+    token: Option<String>,
 }
 
 impl Wish {
-    fn terms(&self) -> Result<Terms, ApiError> {
+    fn terms(&self, app: &App, viewer: Viewer) -> Result<Terms, ApiError> {
         let name = self.rendition.as_deref();
         let rendition = name.map(|name| {
             let detail = "rendition is src, or v and the lines of a rung, as in v480";
@@ -42,8 +45,10 @@ impl Wish {
         });
         Ok(Terms {
             rendition: rendition.transpose()?,
-            expires_at: None,
-            viewer: None,
+            expires_at: viewer
+                .until
+                .map(|until| Instant::now() + until.since(app.clock.now())),
+            viewer: viewer.id,
         })
     }
 }
@@ -62,27 +67,24 @@ pub(super) async fn offer(
         Ok(offer) => offer,
         Err(response) => return Ok(response),
     };
-    let broadcast = find(&app, &sessions, &room).await?;
-    let terms = wish.terms()?;
+    let watch = playback::watch_of(&app, &room).await?;
+    let watch = watch.ok_or_else(ApiError::not_found)?;
+    let viewer = playback::admit(&app, (&room, watch), &headers, wish.token.as_deref())?;
+    let broadcast = find(&app, &sessions, &room)?;
+    let terms = wish.terms(&app, viewer)?;
     let accepted = answer(sessions.port()?, broadcast, offer, terms).await?;
     Ok(admit(&app, &sessions, room, accepted))
 }
 
 /// The broadcast to watch, if there is room for one more.
-async fn find(app: &App, sessions: &Sessions, room: &str) -> Result<Arc<Broadcast>, ApiError> {
-    let live = app.media.find(&BroadcastKey::new(room));
-    if live.is_none() {
-        let is_room = store::is_room(&app.db, room).await;
-        if !is_room.map_err(|err| ApiError::internal(&err))? {
-            return Err(ApiError::not_found());
-        }
-    }
+fn find(app: &App, sessions: &Sessions, room: &str) -> Result<Arc<Broadcast>, ApiError> {
     let limits = &app.config.limits;
     let is_full = sessions.viewers.len() >= limits.whep_max
         || of_room(sessions, room) >= limits.room_viewers_max;
-    if !app.is_open() || is_full {
+    if !app.is_open() || is_full || !admission::has_room_for_viewer(app) {
         return Err(busy());
     }
+    let live = app.media.find(&BroadcastKey::new(room));
     live.ok_or_else(|| {
         let error = ApiError::new(Code::NotLive, "nobody publishes into this room now");
         error.after(NOT_LIVE_RETRY)
@@ -125,6 +127,10 @@ fn admit(app: &App, sessions: &Arc<Sessions>, room: String, accepted: Accepted) 
         control,
         session,
     } = accepted;
+    let outcome = ["whep", "accepted"];
+    app.media
+        .stats()
+        .add_two("viewer_sessions_total", outcome, 1);
     let leave = app.tasks.cancel_token().child_token();
     let location = format!("/whep/{room}/{id}");
     let tag = control.tag();
@@ -133,6 +139,7 @@ fn admit(app: &App, sessions: &Arc<Sessions>, room: String, accepted: Accepted) 
         room,
         control: Arc::new(control),
         leave: leave.clone(),
+        since: app.clock.now(),
         secret: None,
     };
     sessions.viewers.insert(id.clone(), held);

@@ -71,7 +71,11 @@ fn unauthenticated() -> ApiError {
 
 /// The same words as over RTMP; of keys that are not known no more than that.
 fn refused(app: &App, refusal: Refusal) -> ApiError {
+    let outcome = ["whip", refusal.code.reason()];
     app.media.stats().reject("whip", refusal.code.reason());
+    app.media
+        .stats()
+        .add_two("publish_sessions_total", outcome, 1);
     info!(reason = refusal.code.reason(), "publisher refused");
     match refusal.code {
         RefusalCode::UnknownKey => unauthenticated(),
@@ -105,6 +109,10 @@ fn start(
         control,
         session,
     } = accepted;
+    let outcome = ["whip", "accepted"];
+    app.media
+        .stats()
+        .add_two("publish_sessions_total", outcome, 1);
     let leave = app.tasks.cancel_token().child_token();
     let location = format!("/whip/{id}");
     let tag = control.tag();
@@ -115,6 +123,7 @@ fn start(
         room,
         control: Arc::new(control),
         leave: leave.clone(),
+        since: app.clock.now(),
         secret: Some(hash(secret)),
     };
     sessions.publishers.insert(id.clone(), held);

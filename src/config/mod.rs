@@ -138,6 +138,10 @@ pub struct Limits {
     pub broadcasts_max: usize,
     pub room_viewers_max: usize,
     pub whep_max: usize,
+    /// 0: no limit.
+    pub egress_bps_max: u64,
+    /// 0: no limit.
+    pub memory_bytes_max: u64,
 }
 
 #[derive(Clone)]
@@ -232,6 +236,9 @@ impl Config {
                 broadcasts_max: reader.count("limits.broadcasts_max", 1..=10_000),
                 room_viewers_max: reader.count("limits.room_viewers_max", 1..=1_000_000),
                 whep_max: reader.count("limits.whep_max", 1..=100_000),
+                egress_bps_max: reader.number("limits.egress_bps_max", 0..=1_000_000_000_000),
+                memory_bytes_max: reader
+                    .number("limits.memory_bytes_max", 0..=1_000_000_000_000_000),
             },
             db: Db {
                 url: reader.value("db.url", "a URL, or \"\" for SQLite in data_dir"),

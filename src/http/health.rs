@@ -1,12 +1,11 @@
-//! Health, readiness and metrics.
+//! Health, readiness, and what the process counts.
 
-use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::CACHE_CONTROL;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 
@@ -40,11 +39,9 @@ fn shaped(code: StatusCode, status: &'static str) -> Response {
     (code, [(CACHE_CONTROL, "no-store")], body).into_response()
 }
 
-/// Prometheus text; on the admin listener only.
-pub(crate) async fn metrics(State(app): State<App>) -> Response {
-    let mut text = recorder().render();
-    media_metrics(&app, &mut text).expect("a String takes every write");
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+/// What the whole process counted, as Prometheus text.
+pub(crate) fn counted() -> String {
+    recorder().render()
 }
 
 /// Counts from now on; before, counters go nowhere.
@@ -62,45 +59,4 @@ fn recorder() -> &'static PrometheusHandle {
         drop(metrics::set_global_recorder(recorder));
         handle
     })
-}
-
-/// The counters of the media core, under their own names.
-fn media_metrics(app: &App, text: &mut String) -> std::fmt::Result {
-    let stats = app.media.stats();
-    let live = app.media.list().len();
-    writeln!(text, "# TYPE lamplight_media_broadcasts gauge")?;
-    writeln!(text, "lamplight_media_broadcasts{{state=\"live\"}} {live}")?;
-    let rejections = stats.rejections();
-    if !rejections.is_empty() {
-        writeln!(text, "# TYPE lamplight_media_rejected_input_total counter")?;
-    }
-    for (protocol, reason, count) in rejections {
-        writeln!(
-            text,
-            "lamplight_media_rejected_input_total\
-             {{protocol=\"{protocol}\",reason=\"{reason}\"}} {count}"
-        )?;
-    }
-    let mut last = "";
-    for (name, label, count) in stats.counters() {
-        if name != last {
-            writeln!(text, "# TYPE lamplight_media_{name} counter")?;
-            last = name;
-        }
-        let key = label_of(name);
-        writeln!(text, "lamplight_media_{name}{{{key}=\"{label}\"}} {count}")?;
-    }
-    Ok(())
-}
-
-/// The name of the one label a counter of the core carries (spec media.md 8.1).
-fn label_of(name: &str) -> &'static str {
-    match name {
-        "hls_gaps_total" | "converter_dropped_total" => "kind",
-        "hls_requests_total" => "class",
-        "keyframe_requests_total" => "answer",
-        "discontinuities_total" | "reanchors_total" | "overload_steps_total" => "cause",
-        "udp_dropped_total" => "reason",
-        _ => "protocol",
-    }
 }

@@ -27,7 +27,7 @@ pub(crate) use self::assets::{asset, index};
 pub(crate) use self::body::{Call, NoBody, Path, Query, Write, read_body};
 pub(crate) use self::cors::Cors;
 pub(crate) use self::error::{ApiError, Bounds, Code, Problem};
-pub(crate) use self::health::{install_recorder, metrics};
+pub(crate) use self::health::{counted, install_recorder};
 pub(crate) use self::held::Held;
 pub(crate) use self::idempotency::{Begin, begin, sweep};
 pub(crate) use self::page::{Cursor, Page, Seek, limit};

@@ -172,6 +172,8 @@ fn start_jobs(app: &App) {
     app.tasks
         .spawn_until_stop("broadcasts.watch", async move { media.watch().await });
     app.tasks
+        .spawn_until_stop("broadcasts.usage", broadcasts::watch_usage(app.clone()));
+    app.tasks
         .spawn_until_stop("rooms.look_after", rooms::run(app.clone()));
     app.tasks
         .spawn_until_stop("http.sweep", sweep_answers(app.clone()));

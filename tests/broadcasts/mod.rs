@@ -1,6 +1,8 @@
 //! Cues over HTTP.
 
 mod hls;
+mod playback;
+mod running;
 mod whep;
 mod whip;
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::support::show::Show;
 use crate::support::{Answer, TestServer};
 
-const CHROMIUM: &str = include_str!("offers/chromium.sdp");
+pub(super) const CHROMIUM: &str = include_str!("offers/chromium.sdp");
 const FIREFOX: &str = include_str!("offers/firefox.sdp");
 const SAFARI: &str = include_str!("offers/safari.sdp");
 const UNKNOWN: &str = "room_01M86VRGYAE3AR7SWFHPWY1Y64";
@@ -50,7 +50,7 @@ fn crlf(offer: &str) -> String {
     offer.replace('\n', "\r\n")
 }
 
-async fn offer_to(server: &TestServer, path: &str, offer: &str) -> Answer {
+pub(super) async fn offer_to(server: &TestServer, path: &str, offer: &str) -> Answer {
     let request = server.client.post(server.url(path));
     let request = request.header("content-type", "application/sdp");
     let sent = request.body(crlf(offer)).send();

@@ -5,7 +5,7 @@
 //!
 //! Invariants
 //! - Sessions of one named viewer are one viewer; each unnamed session is one of its own.
-//! - LL-HLS sessions are at most [`HLS_SESSIONS_MAX`]; beyond, newcomers are served and not counted.
+//! - LL-HLS sessions are at most [`HLS_SESSIONS_MAX`]; newcomers beyond are served, not counted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

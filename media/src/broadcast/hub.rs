@@ -212,8 +212,8 @@ impl Broadcasts {
         broadcast
     }
 
-    /// Ends broadcasts whose publisher did not come back in time, and tells of viewers that came and
-    /// went. Runs for ever; the server runs it once.
+    /// Ends broadcasts whose publisher did not come back in time, and tells of viewers that came
+    /// and went. Runs for ever; the server runs it once.
     pub async fn watch(&self) {
         loop {
             let changed = self.to_watch.notified();

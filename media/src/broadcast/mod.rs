@@ -43,7 +43,7 @@ pub use self::audience::{Audience, Counts, Output, OutputCounts, Presence};
 pub use self::facts::Facts;
 pub use self::hub::{Broadcasts, Event, Limits, OpenError};
 pub use self::publisher::{CodecChanged, Publisher};
-pub use self::report::{About, PublishReport};
+pub use self::report::{About, PublishReport, TrackReport};
 use self::ring::Ring;
 pub use self::ring::{Cursor, Delivery, Ended, Start, TrackWriter};
 use self::timeline::WallClock;
@@ -221,6 +221,28 @@ impl Broadcast {
     /// Decode time of a track's newest frame; `None` before the first.
     pub fn newest_dts(&self, track: TrackId) -> Option<MediaTime> {
         self.rings().get(&track).and_then(|r| r.newest_dts())
+    }
+
+    /// The tracks there are, as they are now.
+    pub fn tracks(&self) -> Vec<TrackReport> {
+        let rings: Vec<Arc<Ring>> = self.rings().values().map(Arc::clone).collect();
+        let newest = |track| self.newest_dts(track);
+        let report = |ring: &Arc<Ring>| {
+            let track = ring.track();
+            let source = match track.kind() {
+                Kind::Video => TrackId::Video,
+                Kind::Audio => TrackId::Audio,
+            };
+            let both = newest(source).zip(ring.newest_dts());
+            TrackReport {
+                track,
+                users: ring.users(),
+                bitrate_bps: ring.facts().bitrate_bps,
+                lag: both.map(|(source, made)| source.saturating_since(made)),
+                bytes: ring.bytes(),
+            }
+        };
+        rings.iter().map(report).collect()
     }
 
     /// How many cursors read a track.

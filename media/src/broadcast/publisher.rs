@@ -102,6 +102,20 @@ impl Publisher {
         self.publish_report(now);
     }
 
+    fn count(&self, seen: &Seen) {
+        let Some(hub) = self.broadcast.hub.upgrade() else {
+            return;
+        };
+        let kind = match seen.kind {
+            Kind::Video => "video",
+            Kind::Audio => "audio",
+        };
+        let labels = [self.notes.protocol(), kind];
+        let bytes = u64::try_from(seen.bytes).unwrap_or(0);
+        hub.stats().add_two("ingest_frames_total", labels, 1);
+        hub.stats().add_two("ingest_bytes_total", labels, bytes);
+    }
+
     /// What it publishes into.
     pub fn broadcast(&self) -> &Arc<Broadcast> {
         &self.broadcast
@@ -188,6 +202,8 @@ impl Publisher {
         };
         let stamp = self.clock.stamp(reading, moment)?;
         if stamp.is_discontinuity {
+            let cause = if is_first { "returned" } else { "reanchored" };
+            broadcast.count("discontinuities_total", cause);
             broadcast.discontinuities.fetch_add(1, Ordering::AcqRel);
             broadcast.clock().step(stamp.t, elapsed_us);
         } else {
@@ -206,6 +222,7 @@ impl Publisher {
             is_reanchored: stamp.is_discontinuity && !is_first,
         };
         self.notes.doctor.observe(now, &seen);
+        self.count(&seen);
         let duration = reading.audio.map(|(samples, rate)| {
             Duration::from_nanos(u64::try_from(samples_to_nanos(samples, rate)).unwrap_or(0))
         });

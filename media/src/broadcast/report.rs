@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::doctor::{Code, Doctor, Verdict};
+use crate::frame::TrackId;
 use crate::request::Protocol;
 
 /// Characters of an encoder's name that are kept.
@@ -48,6 +49,21 @@ pub struct PublishReport {
     pub verdicts: Vec<Verdict>,
 }
 
+/// A track as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackReport {
+    /// Which one.
+    pub track: TrackId,
+    /// Those who read it.
+    pub users: usize,
+    /// Mean over what the ring holds.
+    pub bitrate_bps: u64,
+    /// How far it lies behind the publisher's track; `None` before its first frame.
+    pub lag: Option<Duration>,
+    /// Bytes that the ring holds.
+    pub bytes: usize,
+}
+
 /// What a session gathers about itself.
 #[derive(Debug)]
 pub(super) struct Notes {
@@ -75,6 +91,11 @@ impl Notes {
         self.about = Some(about);
         let asks_keyframes = matches!(about.protocol, Protocol::Whip);
         self.doctor.expect(about.bitrate_bps_max, asks_keyframes);
+    }
+
+    /// The word for the protocol in counters.
+    pub(super) fn protocol(&self) -> &'static str {
+        self.about.map_or("internal", |about| about.protocol.word())
     }
 
     /// Whether the name is a new one.

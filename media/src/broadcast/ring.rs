@@ -254,6 +254,11 @@ impl Ring {
         self.lock().answer_keyframe(t);
     }
 
+    /// Bytes it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     /// The largest distance between keyframes so far, counting the one still open.
     pub(crate) fn gop(&self) -> Duration {
         self.lock().groups.span()

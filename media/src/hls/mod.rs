@@ -29,4 +29,4 @@ pub use self::directives::{BadDirectives, Directives, Skip};
 pub use self::mp4::Mp4Error;
 pub use self::packager::Packager;
 pub use self::segmenter::{AudioLine, Cut, PartCut, Targets, VideoLine};
-pub use self::stream::{Answer, Held, HlsConfig, Media, Rendered, RenditionId, Stream};
+pub use self::stream::{Answer, Held, HlsConfig, Media, Rendered, RenditionId, Status, Stream};

@@ -50,6 +50,21 @@ impl HlsConfig {
     }
 }
 
+/// What a stream lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Media sequence number of the newest segment.
+    pub msn: u64,
+    /// The newest part in it, from 0.
+    pub part: usize,
+    /// Length of the list.
+    pub listed: Duration,
+    /// Bytes that can be fetched.
+    pub bytes: usize,
+    /// Requests that wait for more.
+    pub waiting: usize,
+}
+
 /// How many requests of this node wait; shared by all streams.
 #[derive(Clone, Debug, Default)]
 pub struct Held(Arc<AtomicUsize>);
@@ -236,6 +251,22 @@ impl Stream {
     /// How it is packaged.
     pub const fn config(&self) -> &HlsConfig {
         &self.config
+    }
+
+    /// What is listed now; `None` before anything is.
+    pub fn status(&self) -> Option<Status> {
+        let waiting = self.version.receiver_count();
+        let shown = self.lock();
+        let window = shown.src.as_ref().or(shown.aac.as_ref())?;
+        let (msn, part) = window.last_part()?;
+        let bytes = |window: &Option<Window>| window.as_ref().map_or(0, Window::bytes);
+        Some(Status {
+            msn,
+            part,
+            listed: window.listed(),
+            bytes: bytes(&shown.src) + bytes(&shown.aac),
+            waiting,
+        })
     }
 
     /// The instance whose name stands in its URLs.

@@ -289,6 +289,17 @@ impl Window {
         self.next_part
     }
 
+    /// Bytes of all that can be fetched.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Length of the list.
+    pub(super) fn listed(&self) -> Duration {
+        let all = self.segments.iter().chain(&self.open);
+        all.flat_map(|s| &s.parts).map(|part| part.duration).sum()
+    }
+
     /// Parts with media listed in all.
     pub(super) const fn media_parts(&self) -> u64 {
         self.media_parts

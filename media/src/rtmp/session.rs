@@ -341,8 +341,8 @@ impl Session {
         }
     }
 
-    /// Metadata is advice only: it is checked, so that its bounds hold, and of what it says only the
-    /// encoder's name is taken.
+    /// Metadata is advice only: it is checked, so that its bounds hold, and of what it says only
+    /// the encoder's name is taken.
     fn data(&mut self, payload: Bytes) -> Result<(), CloseReason> {
         let values = amf::read_lossy(payload)?;
         let is_publishing = matches!(self.stage, Stage::Accepted { .. } | Stage::Live { .. });

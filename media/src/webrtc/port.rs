@@ -508,7 +508,8 @@ mod tests {
 
     fn count(port: &Port, reason: &str) -> u64 {
         let counters = port.hub.stats().counters();
-        let dropped = counters.iter().find(|c| c.1 == reason).map(|c| c.2);
+        let dropped = counters.iter().find(|c| c.labels[0] == reason);
+        let dropped = dropped.map(|c| c.count);
         let rejected = port.hub.stats().rejections();
         let rejected = rejected.iter().find(|r| r.1 == reason).map(|r| r.2);
         dropped.or(rejected).unwrap_or(0)

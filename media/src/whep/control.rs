@@ -94,6 +94,11 @@ impl Control {
         self.lease.renew(expires_at);
     }
 
+    /// Ends the session; its player hears the reason.
+    pub fn end(&self, now: Instant, reason: &'static str) {
+        self.lease.end(now, reason);
+    }
+
     pub(super) fn gauges(&self) -> Arc<Gauges> {
         Arc::clone(&self.gauges)
     }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::terms::Rendition;
+
 /// What was measured of a session, at most a second ago.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measured {
@@ -25,6 +27,18 @@ pub struct Measured {
     pub retransmitted: u64,
     /// Times the viewer could not go on without a keyframe.
     pub keyframe_requests: u64,
+    /// Frames of picture and sound sent.
+    pub frames: u64,
+    /// How often the picture moved to another rendition.
+    pub switches: u64,
+    /// What is shown; `None` before the first picture and while there is only sound.
+    pub rendition: Option<Rendition>,
+    /// How long the picture that is due has waited.
+    pub pacer: Duration,
+    /// From the offer to the first frame sent; `None` before it.
+    pub first_frame: Option<Duration>,
+    /// How far the newest frame sent lies behind what is now.
+    pub lag: Duration,
 }
 
 /// Where a session writes it down.
@@ -40,15 +54,28 @@ pub(super) struct Gauges {
     nacks: AtomicU64,
     retransmitted: AtomicU64,
     keyframe_requests: AtomicU64,
+    frames: AtomicU64,
+    switches: AtomicU64,
+    /// Zero: none; one: the source; else the lines of a rung.
+    rendition: AtomicU64,
+    pacer_us: AtomicU64,
+    /// Zero: none yet.
+    first_frame_us: AtomicU64,
+    lag_us: AtomicU64,
 }
 
 impl Gauges {
     pub(super) fn set(&self, measured: Measured) {
-        let round_trip = measured.round_trip.map(|trip| trip.as_micros().max(1));
-        let round_trip_us = round_trip.and_then(|us| u64::try_from(us).ok());
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let known_us = |time: Option<Duration>| time.map_or(0, |time| us(time).max(1));
+        let rendition = match measured.rendition {
+            None => 0,
+            Some(Rendition::Source) => 1,
+            Some(Rendition::Rung(lines)) => lines.into(),
+        };
         for (gauge, value) in [
             (&self.estimate_bps, measured.estimate_bps),
-            (&self.round_trip_us, round_trip_us.unwrap_or(0)),
+            (&self.round_trip_us, known_us(measured.round_trip)),
             (&self.loss_per_mille, measured.loss_per_mille),
             (&self.packets, measured.packets),
             (&self.bytes, measured.bytes),
@@ -56,6 +83,12 @@ impl Gauges {
             (&self.nacks, measured.nacks),
             (&self.retransmitted, measured.retransmitted),
             (&self.keyframe_requests, measured.keyframe_requests),
+            (&self.frames, measured.frames),
+            (&self.switches, measured.switches),
+            (&self.rendition, rendition),
+            (&self.pacer_us, us(measured.pacer)),
+            (&self.first_frame_us, known_us(measured.first_frame)),
+            (&self.lag_us, us(measured.lag)),
         ] {
             gauge.store(value, Ordering::Relaxed);
         }
@@ -63,10 +96,16 @@ impl Gauges {
 
     pub(super) fn read(&self) -> Measured {
         let read = |gauge: &AtomicU64| gauge.load(Ordering::Relaxed);
-        let round_trip_us = Some(read(&self.round_trip_us)).filter(|us| *us > 0);
+        let time = |gauge: &AtomicU64| Duration::from_micros(read(gauge));
+        let known = |gauge: &AtomicU64| Some(time(gauge)).filter(|time| !time.is_zero());
+        let rendition = match read(&self.rendition) {
+            0 => None,
+            1 => Some(Rendition::Source),
+            lines => u16::try_from(lines).ok().map(Rendition::Rung),
+        };
         Measured {
             estimate_bps: read(&self.estimate_bps),
-            round_trip: round_trip_us.map(Duration::from_micros),
+            round_trip: known(&self.round_trip_us),
             loss_per_mille: read(&self.loss_per_mille),
             packets: read(&self.packets),
             bytes: read(&self.bytes),
@@ -74,6 +113,12 @@ impl Gauges {
             nacks: read(&self.nacks),
             retransmitted: read(&self.retransmitted),
             keyframe_requests: read(&self.keyframe_requests),
+            frames: read(&self.frames),
+            switches: read(&self.switches),
+            rendition,
+            pacer: time(&self.pacer_us),
+            first_frame: known(&self.first_frame_us),
+            lag: time(&self.lag_us),
         }
     }
 }
@@ -96,8 +141,20 @@ mod tests {
             nacks: 7,
             retransmitted: 8,
             keyframe_requests: 9,
+            frames: 10,
+            switches: 11,
+            rendition: Some(Rendition::Rung(480)),
+            pacer: Duration::from_millis(12),
+            first_frame: Some(Duration::from_millis(13)),
+            lag: Duration::from_millis(14),
         };
         gauges.set(measured);
         assert_eq!(gauges.read(), measured);
+        let source = Measured {
+            rendition: Some(Rendition::Source),
+            ..measured
+        };
+        gauges.set(source);
+        assert_eq!(gauges.read(), source);
     }
 }

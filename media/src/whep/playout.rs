@@ -59,6 +59,21 @@ pub(super) struct Seen {
     pub(super) probe: Option<bool>,
 }
 
+/// How often the picture moved to another rendition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moves {
+    pub(super) up: u64,
+    pub(super) down: u64,
+    /// What was shown could not be made any more.
+    pub(super) forced: u64,
+}
+
+impl Moves {
+    pub(super) const fn all(self) -> u64 {
+        self.up + self.down + self.forced
+    }
+}
+
 /// The frames of one viewer.
 #[derive(Debug)]
 pub(super) struct Playout {
@@ -69,7 +84,7 @@ pub(super) struct Playout {
     /// What it can be shown, the highest first, and the bits per second of each.
     renditions: Vec<Rendition>,
     rates: Vec<u64>,
-    moves: u64,
+    moves: Moves,
     sound: Option<Sound>,
     /// The frames under way; `None` when all was sent.
     run: Option<Run>,
@@ -133,7 +148,7 @@ impl Playout {
             policy: wants.rendition.is_none().then(Policy::new),
             renditions: Vec::new(),
             rates: Vec::new(),
-            moves: 0,
+            moves: Moves::default(),
             sound: wants.sound.then(|| Sound::new(broadcast)),
             broadcast: Arc::clone(broadcast),
             run: None,
@@ -151,8 +166,13 @@ impl Playout {
     }
 
     /// How often the picture moved to another rendition.
-    pub(super) const fn moves(&self) -> u64 {
+    pub(super) const fn moves(&self) -> Moves {
         self.moves
+    }
+
+    /// What is shown.
+    pub(super) fn rendition(&self) -> Option<Rendition> {
+        self.picture.as_ref().and_then(Picture::rendition)
     }
 
     /// Moves between renditions as the path wants it; the rate of a probe, when one is needed. To
@@ -168,12 +188,13 @@ impl Playout {
         if self.renditions.is_empty() || place == Some(None) {
             return None;
         }
+        let current = place.flatten();
         let sight = Sight {
             estimate_bps: seen.estimate_bps,
             lost: seen.lost,
             behind,
             rates: &self.rates,
-            current: place.flatten(),
+            current,
             is_moving: picture.is_moving(),
             probe: seen.probe,
             has_sound: self.sound.is_some(),
@@ -185,12 +206,19 @@ impl Playout {
             Move::SoundOnly => {
                 picture.pause();
                 self.run = None;
-                self.moves += 1;
+                self.moves.down += 1;
             }
             Move::To(place) => {
                 if let Some(rendition) = self.renditions.get(place) {
                     picture.move_to(*rendition);
-                    self.moves += 1;
+                    // The highest comes first; from no picture at all every one is up.
+                    let is_down = current.is_some_and(|current| place > current);
+                    let moves = &mut self.moves;
+                    *(if is_down {
+                        &mut moves.down
+                    } else {
+                        &mut moves.up
+                    }) += 1;
                 }
             }
         }
@@ -204,7 +232,7 @@ impl Playout {
     }
 
     /// How long the picture that is due has waited.
-    fn behind(&self, now: Instant) -> Duration {
+    pub(super) fn behind(&self, now: Instant) -> Duration {
         let waiting = self.picture.as_ref().and_then(Picture::waiting);
         let waited = self.run.zip(waiting);
         waited.map_or(Duration::ZERO, |(run, d)| run.waited(now, d.frame.dts))
@@ -261,7 +289,7 @@ impl Playout {
             return false;
         };
         picture.flee_to(*next);
-        self.moves += 1;
+        self.moves.forced += 1;
         true
     }
 

@@ -18,6 +18,7 @@ use super::terms::Lease;
 use crate::broadcast::{Broadcast, Broadcasts, Output, Presence};
 use crate::cue::{CueCursor, CueKind, CueNews};
 use crate::stats::Stats;
+use crate::time::MediaTime;
 use crate::webrtc::message::{self, RtpLines};
 use crate::webrtc::peer::{Peer, Taken};
 use crate::webrtc::{Burst, Inbox, Letter, Port};
@@ -66,6 +67,17 @@ pub struct Session {
     /// Who it is, if the server knows; and that it counts, while it is connected.
     viewer: Option<Arc<str>>,
     presence: Option<Presence>,
+    sent: Sent,
+}
+
+/// What a session has sent, and what of it the counters of the hub have.
+#[derive(Debug)]
+struct Sent {
+    asked: Instant,
+    first_frame: Option<Duration>,
+    frames: u64,
+    newest: Option<MediaTime>,
+    counted: Vec<u64>,
 }
 
 /// What a session is made of.
@@ -114,6 +126,13 @@ impl Session {
             unprobed: None,
             viewer,
             presence: None,
+            sent: Sent {
+                asked: now,
+                first_frame: None,
+                frames: 0,
+                newest: None,
+                counted: Vec::new(),
+            },
         }
     }
 
@@ -130,7 +149,7 @@ impl Session {
         let (mut over, mut alarm) = (pin!(over), pin!(sleep_until(self.connect_until)));
         let reason = loop {
             let now = Instant::now();
-            if let Some(reason) = self.work(now).await {
+            if let Some(reason) = self.work(now, hub.stats()).await {
                 break reason;
             }
             let wake = self.wake_at(now);
@@ -158,7 +177,7 @@ impl Session {
     }
 
     /// Everything that can be done now; why the session ends, if it does.
-    async fn work(&mut self, now: Instant) -> Option<&'static str> {
+    async fn work(&mut self, now: Instant, stats: &Stats) -> Option<&'static str> {
         let at = now.into_std();
         if self.peer.deadline().is_some_and(|due| due <= at) {
             self.peer.tick(at);
@@ -169,7 +188,7 @@ impl Session {
                 self.playout.request_keyframe();
             }
             self.steer(now);
-            self.send_frames(now).await;
+            self.send_frames(now, stats).await;
             let out = (&*self.port, &mut self.burst);
             self.peer.write_probe(at, out);
             let broadcast = &self.broadcast;
@@ -181,7 +200,8 @@ impl Session {
             self.send_cues(now);
             if now >= self.measured_at {
                 self.measured_at = now + CHECK_EVERY;
-                self.gauges.set(self.measure());
+                self.gauges.set(self.measure(now));
+                self.count(stats);
             }
         }
         self.peer.flush(&self.port, &mut self.burst);
@@ -214,11 +234,10 @@ impl Session {
         }
     }
 
-    fn measure(&self) -> Measured {
-        let (path, counts) = (
-            self.peer.path(Instant::now().into_std()),
-            self.peer.counts(),
-        );
+    fn measure(&self, now: Instant) -> Measured {
+        let (path, counts) = (self.peer.path(now.into_std()), self.peer.counts());
+        let live = self.broadcast.now_t(now);
+        let lag = self.sent.newest.map(|newest| live.saturating_since(newest));
         Measured {
             estimate_bps: path.estimate_bps,
             round_trip: path.round_trip,
@@ -229,6 +248,41 @@ impl Session {
             nacks: counts.nacks,
             retransmitted: counts.repeated,
             keyframe_requests: counts.keyframe_requests,
+            frames: self.sent.frames,
+            switches: self.playout.moves().all(),
+            rendition: self.playout.rendition(),
+            pacer: self.playout.behind(now),
+            first_frame: self.sent.first_frame,
+            lag: lag.unwrap_or_default(),
+        }
+    }
+
+    /// Adds to the counters of the hub what came since they were added to last.
+    fn count(&mut self, stats: &Stats) {
+        let (counts, moves) = (self.peer.counts(), self.playout.moves());
+        let whep = "whep";
+        let rows = [
+            ("egress_bytes_total", [whep, ""], self.burst.bytes),
+            ("egress_packets_total", [whep, ""], self.burst.datagrams),
+            ("udp_sends_total", [whep, ""], self.burst.calls),
+            ("udp_send_blocked_total", [whep, ""], self.burst.blocked),
+            ("frames_skipped_total", [whep, ""], self.playout.skipped()),
+            ("rendition_switches_total", ["up", "path"], moves.up),
+            ("rendition_switches_total", ["down", "path"], moves.down),
+            (
+                "rendition_switches_total",
+                ["forced", "unavailable"],
+                moves.forced,
+            ),
+            ("rtp_nack_received_total", [whep, ""], counts.nacks),
+            ("rtp_retransmitted_total", [whep, ""], counts.repeated),
+        ];
+        self.sent.counted.resize(rows.len(), 0);
+        for ((name, labels, count), counted) in rows.into_iter().zip(&mut self.sent.counted) {
+            if count > *counted {
+                stats.add_two(name, labels, count - *counted);
+                *counted = count;
+            }
         }
     }
 
@@ -238,8 +292,8 @@ impl Session {
             .saturating_duration_since(self.peer.ice.heard);
         if self.peer.is_over {
             Some("gone")
-        } else if self.lease.until().is_some_and(|until| now >= until) {
-            Some("expired")
+        } else if let Some(reason) = self.lease.over(now) {
+            Some(reason)
         } else if !self.was_connected {
             (now >= self.connect_until).then_some("not_connected")
         } else if silent > SILENCE {
@@ -261,7 +315,7 @@ impl Session {
         }
     }
 
-    async fn send_frames(&mut self, now: Instant) {
+    async fn send_frames(&mut self, now: Instant, stats: &Stats) {
         while let Some(frame) = self.playout.next(now) {
             if frame.discontinuities > self.discontinuities {
                 self.discontinuities = frame.discontinuities;
@@ -273,6 +327,13 @@ impl Session {
             self.peer
                 .write(now.into_std(), out, &frame, |t| broadcast.wall(t));
             self.burst.settle(&self.port).await;
+            self.sent.frames += 1;
+            self.sent.newest = self.sent.newest.max(Some(frame.dts));
+            if self.sent.first_frame.is_none() {
+                let took = now.saturating_duration_since(self.sent.asked);
+                self.sent.first_frame = Some(took);
+                stats.histogram("first_frame_seconds", "whep").observe(took);
+            }
         }
     }
 
@@ -365,21 +426,8 @@ impl Session {
         self.peer.close(at);
         self.peer.flush(&self.port, &mut self.burst);
         self.burst.settle(&self.port).await;
-        let measured = self.measure();
-        let (bytes, skipped) = (measured.bytes, measured.skipped);
-        let whep = [
-            ("egress_bytes_total", bytes),
-            ("egress_packets_total", measured.packets),
-            ("udp_sends_total", self.burst.calls),
-            ("udp_send_blocked_total", self.burst.blocked),
-            ("frames_skipped_total", skipped),
-            ("rendition_moves_total", self.playout.moves()),
-            ("rtp_nack_received_total", measured.nacks),
-            ("rtp_retransmitted_total", measured.retransmitted),
-        ];
-        for (name, count) in whep {
-            stats.add(name, "whep", count);
-        }
+        self.count(stats);
+        let (bytes, skipped) = (self.burst.bytes, self.playout.skipped());
         info!(
             reason,
             egress.bytes = bytes,

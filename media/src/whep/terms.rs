@@ -1,7 +1,7 @@
 //! What the server settled for one viewer, and how it changes its mind.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
@@ -71,17 +71,48 @@ impl fmt::Display for Rendition {
     }
 }
 
-/// How long a session may last: for ever at first. Shared by the session and who may renew it.
+/// How long a session may last: for ever at first. Shared by the session and who may change it.
 #[derive(Debug, Default)]
-pub(super) struct Lease(Mutex<Option<Instant>>);
+pub(super) struct Lease(Mutex<Until>);
+
+/// When a session ends, and why then.
+#[derive(Clone, Copy, Debug)]
+struct Until {
+    at: Option<Instant>,
+    reason: &'static str,
+}
+
+impl Default for Until {
+    fn default() -> Self {
+        Self {
+            at: None,
+            reason: "expired",
+        }
+    }
+}
 
 impl Lease {
-    pub(super) fn renew(&self, until: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    pub(super) fn renew(&self, at: Option<Instant>) {
+        self.lock().at = at;
+    }
+
+    pub(super) fn end(&self, now: Instant, reason: &'static str) {
+        let at = Some(now);
+        *self.lock() = Until { at, reason };
     }
 
     pub(super) fn until(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().at
+    }
+
+    /// Why the session is over, once it is.
+    pub(super) fn over(&self, now: Instant) -> Option<&'static str> {
+        let until = *self.lock();
+        until.at.filter(|at| now >= *at).map(|_| until.reason)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Until> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

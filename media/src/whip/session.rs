@@ -253,6 +253,9 @@ impl Session {
         };
         for _ in 0..std::mem::take(&mut self.ingest.bad) {
             hub.stats().reject("whip", "bitstream");
+            let labels = ["whip", "bitstream"];
+            hub.stats()
+                .add_two("ingest_frames_dropped_total", labels, 1);
         }
         let lost = std::mem::take(&mut self.ingest.lost);
         hub.stats().add("ingest_gaps_total", "whip", lost);

@@ -14,7 +14,27 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 9] = [
+const MORE: [(&str, &str, &str); 13] = [
+    (
+        "broadcasts",
+        "running",
+        "what runs now, over the API: broadcasts, their sessions, ending one",
+    ),
+    (
+        "broadcasts",
+        "playback",
+        "who may watch a room that is not public: tokens, and what they open",
+    ),
+    (
+        "broadcasts",
+        "admission",
+        "whether this node has room for one more: egress and memory",
+    ),
+    (
+        "broadcasts",
+        "metrics",
+        "what the media core counted, as text for a collector",
+    ),
     (
         "broadcasts",
         "whep",

@@ -275,11 +275,18 @@ impl Connection {
                     },
                 );
                 info!(broadcast.id = %publisher.broadcast().key(), "publisher accepted");
+                self.hub
+                    .stats()
+                    .add_two("publish_sessions_total", ["rtmp", "accepted"], 1);
                 self.session.accept(now);
                 self.pass.accepted(now);
                 self.state = State::Live(publisher);
             }
             Decision::Reject(refusal) => {
+                let labels = ["rtmp", refusal.code.reason()];
+                self.hub
+                    .stats()
+                    .add_two("publish_sessions_total", labels, 1);
                 self.state = State::Talking;
                 self.refuse(&refusal, refusal.code.reason());
             }
@@ -318,7 +325,9 @@ impl Connection {
             Err(fault) => fault,
         };
         if !fault.is_fatal() {
-            self.hub.stats().reject("rtmp", fault.reason());
+            let stats = self.hub.stats();
+            stats.reject("rtmp", fault.reason());
+            stats.add_two("ingest_frames_dropped_total", ["rtmp", fault.reason()], 1);
             return;
         }
         let code = match fault {

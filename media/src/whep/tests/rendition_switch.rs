@@ -160,7 +160,7 @@ async fn a_path_that_narrows_and_widens_moves_the_viewer_down_and_up() {
         watching.gap_us()
     );
     assert_eq!(watching.viewer.skipped(), 0);
-    assert_eq!(watching.viewer.moves(), 3);
+    assert_eq!(watching.viewer.moves().all(), 3);
     let users = studio.made.iter().map(|made| made.writer.users());
     assert_eq!(users.sum::<usize>(), 0, "nobody needs them any more");
 }
