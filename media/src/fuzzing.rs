@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::bitstream::h264::{self, NalKind, SpsFacts};
 use crate::bitstream::{av1, hevc, opus};
 use crate::flv::{Demuxer, FlvError, Units};
-use crate::frame::{Codec, Kind, Sample};
+use crate::frame::{Codec, Kind, Sample, Shape, TrackInfo};
 use crate::hls::{Directives, Skip};
 use crate::rtmp::amf::{self, Value};
 use crate::rtmp::chunk::{ChunkError, ChunkReader, ChunkWriter, Message, MessageLimits, kind};
@@ -441,13 +441,34 @@ pub fn opus_toc(data: &[u8]) {
     }
 }
 
+/// A source whose record begins with these bytes.
+fn picture_info(codec: Codec, head: &[u8]) -> TrackInfo {
+    TrackInfo {
+        codec,
+        generation: 0,
+        shape: Shape::Video {
+            width: 640,
+            height: 360,
+        },
+        config: [head, &[0; 10]].concat().into(),
+        reorder_frames: Some(0),
+    }
+}
+
 /// Offers: the answer to one has its sections in its order, and is not much longer.
 pub fn sdp_offer(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    for profile in [66, 77, 100] {
-        let Ok(offer) = Offer::read(text, profile) else {
+    let sources = [
+        None,
+        Some((Codec::H264, [1, 77, 0])),
+        Some((Codec::Hevc, [1, 1, 0x60])),
+        Some((Codec::Av1, [0x81, 0, 0x0c])),
+    ];
+    for source in sources {
+        let source = source.map(|(codec, head)| picture_info(codec, &head));
+        let Ok(offer) = Offer::read(text, source.as_ref()) else {
             continue;
         };
         let ours = Credentials {

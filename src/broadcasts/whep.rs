@@ -114,7 +114,9 @@ impl From<WhepError> for ApiError {
         match err {
             WhepError::Offer(offer) => offer.into(),
             WhepError::Unavailable => busy(),
-            WhepError::NoRendition(_) => Self::new(Code::Unservable, err.to_string()),
+            WhepError::NoRendition(_) | WhepError::NeedsH264(_) => {
+                Self::new(Code::Unservable, err.to_string())
+            }
         }
     }
 }

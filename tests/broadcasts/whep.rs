@@ -1,9 +1,10 @@
 //! WHEP over HTTP: every status and header of media.md 4.1 and 4.2.
 
+use lamplight_media::frame::{Codec, TrackInfo};
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::show::Show;
+use crate::support::show::{Show, picture_of};
 use crate::support::{Answer, TestServer};
 
 pub(super) const CHROMIUM: &str = include_str!("offers/chromium.sdp");
@@ -26,7 +27,19 @@ impl Stage {
     async fn set_with(settings: &[&str]) -> Self {
         let server = TestServer::start_with(settings).await;
         let room = server.room(&server.creator("anna").await).await;
-        let mut show = Show::start(&server, &room);
+        let show = Show::start(&server, &room);
+        Self::run(server, &room, show)
+    }
+
+    /// A room whose picture is of this form.
+    async fn set_for(picture: TrackInfo) -> Self {
+        let server = TestServer::start().await;
+        let room = server.room(&server.creator("anna").await).await;
+        let show = Show::start_with(&server, &room, picture);
+        Self::run(server, &room, show)
+    }
+
+    fn run(server: TestServer, room: &str, mut show: Show) -> Self {
         show.run_to(60);
         Self {
             server,
@@ -147,6 +160,72 @@ async fn each_browser_gets_the_answer_it_needs() {
         let stereo = "stereo=1;sprop-stereo=1;useinbandfec=1\r\n";
         assert_eq!(count(stereo), 1, "{name}");
     }
+}
+
+/// Main profile, level 3.1.
+fn hevc() -> TrackInfo {
+    picture_of(Codec::Hevc, &[1, 1, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 93])
+}
+
+/// Main profile, level 3.1.
+fn av1() -> TrackInfo {
+    picture_of(Codec::Av1, &[0x81, 5, 0x0c, 0])
+}
+
+/// An offer of a browser with the forms that newer ones have beside H.264.
+fn with_own_codecs(offer: &str) -> String {
+    let forms = "a=rtpmap:45 AV1/90000\na=rtcp-fb:45 nack pli\na=rtcp-fb:45 transport-cc\n\
+                 a=fmtp:45 level-idx=5;profile=0;tier=0\n\
+                 a=rtpmap:49 H265/90000\na=rtcp-fb:49 nack\na=rtcp-fb:49 transport-cc\n\
+                 a=fmtp:49 level-id=93;profile-id=1;tier-flag=0;tx-mode=SRST\n";
+    offer.replace("a=rtpmap:103 H264", &format!("{forms}a=rtpmap:103 H264"))
+}
+
+/// The source's codec stands before H.264, which the session may move to without a new offer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_has_the_sources_own_codec_beside_h264() {
+    for (name, picture) in [("chromium_hevc", hevc()), ("chromium_av1", av1())] {
+        let stage = Stage::set_for(picture).await;
+        let answer = stage.offer(with_own_codecs(CHROMIUM)).await;
+        assert_eq!(answer.status, 201, "{name}: {}", answer.text);
+        insta::assert_snapshot!(name, redacted(&answer.text));
+        let plain = stage.offer(CHROMIUM).await;
+        assert_eq!(plain.status, 201, "H.264 is made of it: {}", plain.text);
+        assert!(!plain.text.contains("H265") && !plain.text.contains("AV1"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_without_h264_is_taken_while_the_show_is_in_a_codec_of_its_offer() {
+    let offer = with_own_codecs(CHROMIUM).replace(" H264/", " VP9/");
+    let reordered = TrackInfo {
+        reorder_frames: Some(2),
+        ..hevc()
+    };
+    let high = picture_of(Codec::Hevc, &[1, 1, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 123]);
+    let cases = [
+        (hevc(), "", 201, ""),
+        (av1(), "", 201, ""),
+        (av1(), "?rendition=src", 201, ""),
+        (hevc(), "?rendition=v240", 422, "below the source"),
+        (reordered, "", 422, "B-frames"),
+        (high, "", 422, "level-id=123"),
+    ];
+    for (picture, query, status, named) in cases {
+        let name = format!("{:?}{query} {named}", picture.codec);
+        let stage = Stage::set_for(picture).await;
+        let path = format!("{}{query}", stage.path);
+        let answer = offer_to(&stage.server, &path, &offer).await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.text);
+        if status == 422 {
+            let body = answer.json();
+            let detail = body["detail"].as_str().unwrap();
+            assert!(detail.contains(named), "{name}: {detail}");
+            assert!(detail.contains("H264/90000"), "{name}: {detail}");
+        }
+    }
+    let stage = Stage::set().await;
+    assert_eq!(stage.offer(&offer).await.status, 422, "the show is H.264");
 }
 
 #[tokio::test(flavor = "multi_thread")]

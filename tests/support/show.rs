@@ -31,8 +31,13 @@ pub(crate) struct Show {
 impl Show {
     /// A show without a frame yet.
     pub(crate) fn start(server: &TestServer, room: &str) -> Self {
+        Self::start_with(server, room, picture_info())
+    }
+
+    /// A show with this picture, of which no frame is there yet.
+    pub(crate) fn start_with(server: &TestServer, room: &str, picture: TrackInfo) -> Self {
         let mut publisher = server.publish(room);
-        for info in [picture_info(), sound_info()] {
+        for info in [picture, sound_info()] {
             publisher.set_track(Instant::now(), info).unwrap();
         }
         Self {
@@ -99,6 +104,15 @@ fn picture_info() -> TrackInfo {
         },
         config: Bytes::from_static(AVCC),
         reorder_frames: Some(0),
+    }
+}
+
+/// A picture of another codec, by the beginning of its configuration record.
+pub(crate) fn picture_of(codec: Codec, record: &[u8]) -> TrackInfo {
+    TrackInfo {
+        codec,
+        config: Bytes::copy_from_slice(record),
+        ..picture_info()
     }
 }
 

@@ -8,7 +8,7 @@ use super::channel::MESSAGE_BYTES_MAX;
 use super::ice::Credentials;
 use super::sdp::{
     CAPTURE_TIME_URI, Extensions, MID_URI, OPUS_PARAMETERS, Offer, Offered, SectionKind,
-    TRANSPORT_SEQUENCE_URI,
+    TRANSPORT_SEQUENCE_URI, VideoForm, encoding,
 };
 
 /// What an answer says beside the offer.
@@ -57,15 +57,26 @@ impl Answer<'_> {
         let Some(choice) = &self.offer.video else {
             return;
         };
-        let payload_type = choice.payload_type;
-        self.transport(
-            out,
-            section,
-            format_args!("m=video 9 {} {payload_type}", section.protocol),
-        );
-        out.put(format_args!("a=rtpmap:{payload_type} H264/90000"));
-        out.put(format_args!("a=fmtp:{payload_type} {}", choice.parameters));
-        media(out, section, payload_type, ("video", self.video_ssrc));
+        let types = choice
+            .forms
+            .iter()
+            .map(|form| form.payload_type.to_string());
+        let types = types.collect::<Vec<_>>().join(" ");
+        let head = format_args!("m=video 9 {} {types}", section.protocol);
+        self.transport(out, section, head);
+        for form in &choice.forms {
+            let VideoForm {
+                codec,
+                payload_type,
+                parameters,
+            } = form;
+            let encoding = encoding(*codec);
+            out.put(format_args!("a=rtpmap:{payload_type} {encoding}"));
+            if !parameters.is_empty() {
+                out.put(format_args!("a=fmtp:{payload_type} {parameters}"));
+            }
+        }
+        media(out, section, ("video", self.video_ssrc));
     }
 
     fn audio(&self, out: &mut Lines, section: &Offered) {
@@ -80,7 +91,7 @@ impl Answer<'_> {
         );
         out.put(format_args!("a=rtpmap:{payload_type} opus/48000/2"));
         out.put(format_args!("a=fmtp:{payload_type} {OPUS_PARAMETERS}"));
-        media(out, section, payload_type, ("audio", self.audio_ssrc));
+        media(out, section, ("audio", self.audio_ssrc));
     }
 
     fn data(&self, out: &mut Lines, section: &Offered) {
@@ -101,7 +112,7 @@ impl Answer<'_> {
 }
 
 /// What a section of picture or sound says of its stream.
-fn media(out: &mut Lines, section: &Offered, payload_type: u8, (name, ssrc): (&str, u32)) {
+fn media(out: &mut Lines, section: &Offered, (name, ssrc): (&str, u32)) {
     out.put("a=rtcp-mux");
     if section.has_mux_only {
         out.put("a=rtcp-mux-only");
@@ -112,8 +123,10 @@ fn media(out: &mut Lines, section: &Offered, payload_type: u8, (name, ssrc): (&s
     if section.wants_reference_times {
         out.put("a=rtcp-xr:rcvr-rtt=all");
     }
-    for feedback in &section.feedback {
-        out.put(format_args!("a=rtcp-fb:{payload_type} {feedback}"));
+    for (payload_type, names) in &section.feedback {
+        for name in names {
+            out.put(format_args!("a=rtcp-fb:{payload_type} {name}"));
+        }
     }
     let Extensions {
         mid,

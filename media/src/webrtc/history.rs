@@ -21,6 +21,7 @@ pub(crate) struct Sent {
     /// Number of the first packet, with the rounds of its sequence number.
     pub(crate) first: u64,
     pub(crate) timestamp: u32,
+    pub(crate) payload_type: u8,
     pub(crate) payloads: Arc<[RtpPayload]>,
     /// What stands in the headers beside; see [`super::stream`].
     pub(crate) marks: Marks,
@@ -158,6 +159,7 @@ mod tests {
         Sent {
             first,
             timestamp: 0,
+            payload_type: 96,
             payloads: payloads.into(),
             marks: Marks::default(),
             is_padding: false,

@@ -18,7 +18,7 @@ use super::packetise::payloads;
 
 use super::sdp::Extensions;
 use super::srtp::Srtp;
-use crate::frame::{Frame, Kind, RtpPayload};
+use crate::frame::{Codec, Frame, Kind, RtpPayload};
 use crate::time::MediaTime;
 
 /// Packets kept for retransmission.
@@ -40,7 +40,8 @@ const ONE_BYTE: u16 = 0xbede;
 #[derive(Clone, Debug)]
 pub(crate) struct StreamSpec {
     pub(crate) ssrc: u32,
-    pub(crate) payload_type: u8,
+    /// What was negotiated for each codec.
+    pub(crate) payload_types: Vec<(Codec, u8)>,
     pub(crate) line: RtpLine,
     pub(crate) extensions: Extensions,
     pub(crate) mid: String,
@@ -57,8 +58,8 @@ pub(crate) struct Stream {
     octets: u32,
     history: History,
     captured: Option<Instant>,
-    /// The RTP time of the newest frame.
-    timestamp: Option<u32>,
+    /// RTP time and payload type of the newest frame.
+    newest: Option<(u32, u8)>,
     /// Padding of one packet, once some was needed.
     padding: Option<RtpPayload>,
 }
@@ -67,6 +68,8 @@ pub(crate) struct Stream {
 #[derive(Clone, Copy)]
 pub(crate) struct Outgoing<'a> {
     pub(crate) frame: &'a Frame,
+    /// What was negotiated for its codec.
+    pub(crate) payload_type: u8,
     pub(crate) payload_bytes_max: usize,
     /// NTP time of a point on T.
     pub(crate) captured: &'a dyn Fn(MediaTime) -> u64,
@@ -91,13 +94,20 @@ impl Stream {
             octets: 0,
             history: History::new(history),
             captured: None,
-            timestamp: None,
+            newest: None,
             padding: None,
         }
     }
 
     pub(crate) const fn ssrc(&self) -> u32 {
         self.spec.ssrc
+    }
+
+    /// The payload type of a frame; none when its codec was not negotiated.
+    pub(crate) fn payload_type(&self, frame: &Frame) -> Option<u8> {
+        let mut types = self.spec.payload_types.iter();
+        let found = types.find(|(codec, _)| *codec == frame.info.codec);
+        found.map(|(_, payload_type)| *payload_type)
     }
 
     /// Packets of a frame and their bytes, if they are numbered among all of the connection.
@@ -126,11 +136,12 @@ impl Stream {
         let sent = Sent {
             first: self.next,
             timestamp: self.spec.line.at(out.frame.pts),
+            payload_type: out.payload_type,
             payloads: Arc::clone(payloads),
             marks: self.marks(now, out),
             is_padding: false,
         };
-        self.timestamp = Some(sent.timestamp);
+        self.newest = Some((sent.timestamp, sent.payload_type));
         let mut bytes = 0;
         for place in 0..sent.payloads.len() {
             bytes += self.put(&sent, place, srtp, run)?;
@@ -149,7 +160,7 @@ impl Stream {
     pub(crate) fn padding(&self, bytes: usize) -> (usize, usize) {
         const WHOLE: usize = PADDING_BYTES + HEADER_BYTES + NUMBER_AND_TAG_BYTES;
         let packets = bytes.div_ceil(WHOLE);
-        let packets = self.timestamp.map_or(0, |_| packets.min(PADDINGS_MAX));
+        let packets = self.newest.map_or(0, |_| packets.min(PADDINGS_MAX));
         (packets, packets * WHOLE)
     }
 
@@ -162,7 +173,7 @@ impl Stream {
         srtp: &mut Srtp,
         run: &mut Run<'_>,
     ) -> Result<(), Error> {
-        let Some(timestamp) = self.timestamp else {
+        let Some((timestamp, payload_type)) = self.newest else {
             return Ok(());
         };
         let padding = self.padding.get_or_insert_with(|| {
@@ -174,6 +185,7 @@ impl Stream {
         let sent = Sent {
             first: self.next,
             timestamp,
+            payload_type,
             payloads: vec![padding.clone(); packets].into(),
             marks: Marks {
                 captured: None,
@@ -271,7 +283,7 @@ impl Stream {
         let marker = u8::from(is_last && self.is_video) << 7;
         let padding = u8::from(sent.is_padding) << 5;
         buffer.put_u8(0x80 | padding | u8::from(extension.length > 0) << 4);
-        buffer.put_u8(marker | self.spec.payload_type);
+        buffer.put_u8(marker | sent.payload_type);
         buffer.put_u16(u16::try_from(number & 0xffff).unwrap_or(0));
         buffer.put_u32(sent.timestamp);
         buffer.put_u32(self.spec.ssrc);

@@ -30,6 +30,7 @@ use self::session::Parts;
 pub use self::session::Session;
 pub use self::terms::{Rendition, Terms};
 use crate::broadcast::Broadcast;
+use crate::frame::Kind;
 use crate::webrtc::message::{RtpLine, RtpLines};
 use crate::webrtc::peer::{Peer, PeerSpec};
 use crate::webrtc::sdp::{Offer, OfferError};
@@ -47,6 +48,9 @@ pub enum WhepError {
     /// 422: the broadcast has no such rendition.
     #[error("this show has no rendition {0}; leave it out for what the path carries")]
     NoRendition(Rendition),
+    /// 422: what the viewer would be sent is H.264, which it did not offer.
+    #[error("{0}: offer H264/90000 with packetization-mode=1")]
+    NeedsH264(&'static str),
 }
 
 /// An accepted viewer.
@@ -73,19 +77,7 @@ pub fn accept(
     terms: Terms,
     now: Instant,
 ) -> Result<Accepted, WhepError> {
-    let offer = Offer::read(offer, track::source_profile(broadcast))?;
-    let wants = Wants {
-        profile: offer.video.as_ref().map(|choice| choice.profile),
-        sound: offer.audio.is_some(),
-        rendition: terms.rendition,
-    };
-    if let Some(missing) = terms.rendition.filter(|r| !r.is_of(broadcast)) {
-        return Err(WhepError::NoRendition(missing));
-    }
-    let mut made = wants.made(broadcast);
-    if made.any(|track| broadcast.unavailable(track).is_some()) {
-        return Err(WhepError::Unavailable);
-    }
+    let (offer, wants) = judge(broadcast, offer, terms.rendition)?;
     let mut random = Random::new();
     let local = Credentials {
         ufrag: random.text(UFRAG_DIGITS),
@@ -139,6 +131,38 @@ pub fn accept(
         control,
         session: Session::new(parts, now),
     })
+}
+
+/// What is taken of an offer, if what the viewer needs can be given.
+fn judge(
+    broadcast: &Broadcast,
+    offer: &str,
+    rendition: Option<Rendition>,
+) -> Result<(Offer, Wants), WhepError> {
+    let source = broadcast.source(Kind::Video);
+    let offer = Offer::read(offer, source.as_deref())?;
+    let wants = Wants {
+        picture: offer.video.as_ref().map(|choice| choice.decodes),
+        sound: offer.audio.is_some(),
+        rendition,
+    };
+    if let Some(missing) = rendition.filter(|r| !r.is_of(broadcast)) {
+        return Err(WhepError::NoRendition(missing));
+    }
+    if wants
+        .picture
+        .is_some_and(|picture| !picture.can_show_made())
+    {
+        let rendition = rendition.unwrap_or(Rendition::Source);
+        if let Some(why) = track::needs_h264(broadcast, rendition) {
+            return Err(WhepError::NeedsH264(why));
+        }
+    }
+    let mut made = wants.made(broadcast);
+    if made.any(|track| broadcast.unavailable(track).is_some()) {
+        return Err(WhepError::Unavailable);
+    }
+    Ok((offer, wants))
 }
 
 /// Digits of an ICE name and password: 96 and 192 bits.

@@ -17,6 +17,7 @@ use super::track;
 use crate::broadcast::{Broadcast, Delivery, Start};
 use crate::frame::{Frame, TrackId, TrackInfo};
 use crate::time::MediaTime;
+use crate::webrtc::sdp::Decodes;
 
 /// A made track gives a new viewer a keyframe at most this old.
 const FRESH: Duration = Duration::from_secs(1);
@@ -91,14 +92,15 @@ impl Ahead {
 #[derive(Debug)]
 pub(super) struct Picture {
     broadcast: Arc<Broadcast>,
-    /// The H.264 profile the viewer offered.
-    profile: u8,
+    decodes: Decodes,
     reader: Reader,
     ahead: Option<Ahead>,
     /// There is only sound for now.
     is_paused: bool,
-    /// The parameters of the source that were judged last.
-    judged: Option<Arc<TrackInfo>>,
+    /// The parameters of the source that were judged last, and whether the viewer can decode it.
+    judged: Option<(Arc<TrackInfo>, bool)>,
+    /// Frames of the source are left out up to a keyframe: the viewer cannot take anything else.
+    skips_to_key: bool,
     /// Presentation time of the newest frame taken.
     shown: Option<MediaTime>,
     /// The discontinuity of the newest frame taken.
@@ -107,15 +109,16 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    pub(super) fn new(broadcast: &Arc<Broadcast>, profile: u8, rendition: Rendition) -> Self {
-        let track = track::shown(broadcast, profile, rendition);
+    pub(super) fn new(broadcast: &Arc<Broadcast>, decodes: Decodes, rendition: Rendition) -> Self {
+        let track = track::shown(broadcast, decodes, rendition);
         Self {
             broadcast: Arc::clone(broadcast),
-            profile,
+            decodes,
             reader: Reader::new(broadcast, track, Start::NewestKey),
             ahead: None,
             is_paused: false,
             judged: None,
+            skips_to_key: false,
             shown: None,
             discontinuities: None,
             skipped: 0,
@@ -154,7 +157,7 @@ impl Picture {
 
     /// Moves to another rendition at a keyframe; what is shown now goes on until that is there.
     pub(super) fn move_to(&mut self, rendition: Rendition) {
-        let track = track::shown(&self.broadcast, self.profile, rendition);
+        let track = track::shown(&self.broadcast, self.decodes, rendition);
         if std::mem::take(&mut self.is_paused) {
             return self.resume(track);
         }
@@ -303,24 +306,22 @@ impl Picture {
 
     /// Whether a frame of the source may go as it is.
     fn may_pass(&mut self, frame: &Frame) -> bool {
-        let is_known = self
-            .judged
-            .as_ref()
-            .is_some_and(|i| Arc::ptr_eq(i, &frame.info));
-        if !is_known {
-            self.judged = Some(Arc::clone(&frame.info));
-            if !track::fits(&frame.info, self.profile) {
-                // It cannot be decoded at all: nothing more of it.
-                self.settle(TrackId::Clean);
-                return false;
-            }
+        if !self.judge(&frame.info) {
+            // Nothing more of it: what is made of it follows, or nothing.
+            self.leave_at_once(TrackId::Clean);
+            return false;
         }
+        if self.skips_to_key && !frame.is_key {
+            return false;
+        }
+        self.skips_to_key = false;
         let before = self.discontinuities.unwrap_or(frame.discontinuities);
         if before != frame.discontinuities && !frame.is_key {
             // It refers to pictures of another encoder.
             return false;
         }
-        if frame.pts == frame.dts {
+        let is_behind = self.shown.is_some_and(|shown| frame.pts <= shown);
+        if frame.pts == frame.dts && !is_behind {
             return true;
         }
         // Reordered frames: a browser shows them in the order in which they come.
@@ -328,17 +329,38 @@ impl Picture {
         if frame.is_discardable {
             return false;
         }
-        let is_behind = self.shown.is_some_and(|shown| frame.pts <= shown);
         if is_behind {
             let next = self.ahead.as_ref().map_or(TrackId::Clean, Ahead::track);
-            self.settle(next);
+            self.leave_at_once(next);
         }
         !is_behind
     }
 
-    /// The source plays until what it is left for has caught up: a rung, or `clean`.
+    fn judge(&mut self, info: &Arc<TrackInfo>) -> bool {
+        if let Some((judged, can)) = &self.judged
+            && Arc::ptr_eq(judged, info)
+        {
+            return *can;
+        }
+        let can = self.decodes.can_show(info);
+        self.judged = Some((Arc::clone(info), can));
+        can
+    }
+
+    /// No frame of the source that refers to this one is shown: another track is, or the source
+    /// from its next keyframe on where the viewer can take no other.
+    fn leave_at_once(&mut self, next: TrackId) {
+        if self.decodes.can_show_made() {
+            self.settle(next);
+        } else {
+            self.skips_to_key = true;
+        }
+    }
+
+    /// The source plays until what it is left for has caught up: a rung, or `clean`. Whoever can
+    /// take neither stays.
     fn leave_source(&mut self) {
-        if !self.is_passing() {
+        if !self.is_passing() || !self.decodes.can_show_made() {
             return;
         }
         let (broadcast, shown) = (&self.broadcast, self.shown);
@@ -415,12 +437,17 @@ impl Picture {
 
     /// Whether a rendition can be made as things are.
     pub(super) fn can_show(&self, rendition: Rendition) -> bool {
-        let track = track::shown(&self.broadcast, self.profile, rendition);
-        self.broadcast.unavailable(track).is_none()
+        let track = track::shown(&self.broadcast, self.decodes, rendition);
+        self.can_decode(rendition) && self.broadcast.unavailable(track).is_none()
+    }
+
+    /// Whether a rendition is in a form that the viewer takes: a source that is not waits to be.
+    pub(super) fn can_decode(&self, rendition: Rendition) -> bool {
+        rendition == Rendition::Source || self.decodes.can_show_made()
     }
 
     /// Goes to another rendition at once: this one is not made any more.
     pub(super) fn flee_to(&mut self, rendition: Rendition) {
-        self.settle(track::shown(&self.broadcast, self.profile, rendition));
+        self.settle(track::shown(&self.broadcast, self.decodes, rendition));
     }
 }

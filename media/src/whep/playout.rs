@@ -21,6 +21,7 @@ use super::track;
 use crate::broadcast::{Broadcast, Start};
 use crate::frame::{Frame, Kind, TrackId};
 use crate::time::MediaTime;
+use crate::webrtc::sdp::Decodes;
 
 /// The sound waits for the picture, so that both begin together, but no longer than this.
 const PICTURE_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -31,8 +32,8 @@ const WITHOUT_KEY_MAX: Duration = Duration::from_secs(15);
 /// What a viewer asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wants {
-    /// The H.264 profile it offered for the picture.
-    pub(super) profile: Option<u8>,
+    /// What it can decode, when it wants a picture.
+    pub(super) picture: Option<Decodes>,
     pub(super) sound: bool,
     /// The one rendition it is shown; `None`: what its path carries.
     pub(super) rendition: Option<Rendition>,
@@ -42,7 +43,7 @@ impl Wants {
     /// The made tracks it needs as things are.
     pub(super) fn made(&self, broadcast: &Broadcast) -> impl Iterator<Item = TrackId> {
         let rendition = self.rendition.unwrap_or(Rendition::Source);
-        let picture = self.profile.map(|p| track::shown(broadcast, p, rendition));
+        let picture = self.picture.map(|d| track::shown(broadcast, d, rendition));
         let sound = self.sound.then(|| track::sound(broadcast));
         let all = picture.into_iter().chain(sound);
         all.filter(|track| track.is_made())
@@ -142,9 +143,9 @@ impl Sound {
 impl Playout {
     pub(super) fn new(broadcast: &Arc<Broadcast>, wants: Wants) -> Self {
         let rendition = wants.rendition.unwrap_or(Rendition::Source);
-        let picture = |profile| Picture::new(broadcast, profile, rendition);
+        let picture = |decodes| Picture::new(broadcast, decodes, rendition);
         Self {
-            picture: wants.profile.map(picture),
+            picture: wants.picture.map(picture),
             policy: wants.rendition.is_none().then(Policy::new),
             renditions: Vec::new(),
             rates: Vec::new(),
@@ -259,7 +260,9 @@ impl Playout {
         let (Some(picture), true) = (&mut self.picture, self.policy.is_some()) else {
             return;
         };
-        (self.renditions, self.rates) = track::renditions(&self.broadcast).into_iter().unzip();
+        let all = track::renditions(&self.broadcast).into_iter();
+        let decoded = all.filter(|(rendition, _)| picture.can_decode(*rendition));
+        (self.renditions, self.rates) = decoded.unzip();
         let playing = picture.rendition();
         let is_known = playing.is_none_or(|playing| self.renditions.contains(&playing));
         if !is_known && !self.renditions.is_empty() && !picture.is_moving() {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::terms::Rendition;
 use crate::broadcast::{Broadcast, Cursor, Start};
-use crate::frame::{Codec, Kind, TrackId, TrackInfo};
+use crate::frame::{Codec, Kind, TrackId};
 use crate::transcode::ladder;
+use crate::webrtc::sdp::Decodes;
 
 /// A source whose keyframes are farther apart is not passed through.
 const GOP_MAX: Duration = Duration::from_secs(3);
@@ -13,22 +14,13 @@ const GOP_MAX: Duration = Duration::from_secs(3);
 const MEASURED: Duration = Duration::from_secs(1);
 /// A rung is worth moving to when it has at most this part of the source's rate.
 const LESS_PERCENT: u64 = 90;
-/// `profile_idc` of Constrained Baseline, where nothing is known.
-const BASELINE: u8 = 66;
 
-/// `profile_idc` of the source picture; that of `clean` when the source is not H.264.
-pub(super) fn source_profile(broadcast: &Broadcast) -> u8 {
-    let info = broadcast.source(Kind::Video);
-    let info = info.filter(|info| info.codec == Codec::H264);
-    info.map_or(BASELINE, |info| profile(&info))
-}
-
-/// Passes the source through where the viewer can take it as it is.
-pub(super) fn picture(broadcast: &Broadcast, offered_profile: u8) -> TrackId {
+/// Passes the source through where the viewer can take it as it is, or can take nothing else.
+pub(super) fn picture(broadcast: &Broadcast, decodes: Decodes) -> TrackId {
     let source = broadcast.cursor(TrackId::Video, Start::Live);
     let info = source.info();
-    let fits = info.is_none_or(|info| fits(&info, offered_profile));
-    if fits && is_plain(broadcast, &source) {
+    let fits = info.is_none_or(|info| decodes.can_show(&info));
+    if !decodes.can_show_made() || fits && is_plain(broadcast, &source) {
         TrackId::Video
     } else {
         TrackId::Clean
@@ -36,11 +28,21 @@ pub(super) fn picture(broadcast: &Broadcast, offered_profile: u8) -> TrackId {
 }
 
 /// The track of a rendition.
-pub(super) fn shown(broadcast: &Broadcast, offered_profile: u8, rendition: Rendition) -> TrackId {
+pub(super) fn shown(broadcast: &Broadcast, decodes: Decodes, rendition: Rendition) -> TrackId {
     match rendition {
-        Rendition::Source => picture(broadcast, offered_profile),
+        Rendition::Source => picture(broadcast, decodes),
         Rendition::Rung(lines) => TrackId::Rung(lines),
     }
+}
+
+/// Why a viewer that offered no H.264 cannot be shown a rendition.
+pub(super) fn needs_h264(broadcast: &Broadcast, rendition: Rendition) -> Option<&'static str> {
+    if rendition != Rendition::Source {
+        return Some("a rendition below the source is H.264");
+    }
+    let source = broadcast.cursor(TrackId::Video, Start::Live);
+    is_reordered(broadcast, &source)
+        .then_some("this show has B-frames, which are taken out by making H.264 of it")
 }
 
 /// The renditions that can be shown now, each with its bits per second, the highest first: the
@@ -74,20 +76,15 @@ pub(super) fn sound(broadcast: &Broadcast) -> TrackId {
     }
 }
 
-/// Whether a viewer that offered a profile can decode a source.
-pub(super) fn fits(info: &TrackInfo, offered_profile: u8) -> bool {
-    info.codec == Codec::H264 && profile(info) <= offered_profile
-}
-
 /// Whether the source shows each frame when it decodes it, with keyframes near enough.
 pub(super) fn is_plain(broadcast: &Broadcast, source: &Cursor) -> bool {
-    let info = broadcast.source(Kind::Video);
-    let says_reordering = info.and_then(|i| i.reorder_frames).is_some_and(|n| n > 0);
-    !says_reordering && !source.has_reordering() && source.gop() <= GOP_MAX
+    !is_reordered(broadcast, source) && source.gop() <= GOP_MAX
 }
 
-fn profile(info: &TrackInfo) -> u8 {
-    info.config.get(1).copied().unwrap_or(BASELINE)
+fn is_reordered(broadcast: &Broadcast, source: &Cursor) -> bool {
+    let info = broadcast.source(Kind::Video);
+    let says_reordering = info.and_then(|i| i.reorder_frames).is_some_and(|n| n > 0);
+    says_reordering || source.has_reordering()
 }
 
 #[cfg(test)]
@@ -101,6 +98,7 @@ mod tests {
     use super::*;
     use crate::broadcast::{BroadcastKey, Broadcasts, Limits, Publisher};
     use crate::frame::{Shape, TrackInfo};
+    use crate::webrtc::sdp::Bounds;
 
     fn open(codecs: [(Codec, u8); 2]) -> (Arc<Broadcasts>, Publisher) {
         let hub = Broadcasts::new(Limits::default());
@@ -122,7 +120,7 @@ mod tests {
                 codec,
                 generation: 0,
                 shape,
-                config: Bytes::from(vec![1, profile]),
+                config: Bytes::from([&[1, profile][..], &[0; 11]].concat()),
                 reorder_frames: Some(0),
             };
             publisher.set_track(now, info).unwrap();
@@ -130,24 +128,45 @@ mod tests {
         (hub, publisher)
     }
 
-    /// Source picture and sound; then what a viewer that takes High gets of them.
+    const HIGH: Decodes = Decodes {
+        h264: Some(100),
+        own: None,
+    };
+
+    fn own(codec: Codec, h264: Option<u8>) -> Decodes {
+        let bounds = Bounds {
+            profile: 1,
+            is_high_tier: false,
+            level: 120,
+        };
+        Decodes {
+            h264,
+            own: Some((codec, bounds)),
+        }
+    }
+
+    /// Source picture and sound; then what viewers get of them.
     #[tokio::test(start_paused = true)]
     async fn only_what_a_viewer_can_take_is_passed_through() {
+        use Codec::{Aac, Av1, H264, Hevc, Opus};
+        use TrackId::{Audio, Clean, Video};
+        let made = TrackId::Opus;
         let rows = [
-            ((Codec::H264, 77), Codec::Aac, TrackId::Video, TrackId::Opus),
-            (
-                (Codec::H264, 122),
-                Codec::Opus,
-                TrackId::Clean,
-                TrackId::Audio,
-            ),
-            ((Codec::Hevc, 1), Codec::Aac, TrackId::Clean, TrackId::Opus),
-            ((Codec::Av1, 0), Codec::Opus, TrackId::Clean, TrackId::Audio),
+            ((H264, 77), Aac, HIGH, Video, made),
+            ((H264, 122), Opus, HIGH, Clean, Audio),
+            ((Hevc, 1), Aac, HIGH, Clean, made),
+            ((Av1, 0), Opus, HIGH, Clean, Audio),
+            ((Hevc, 1), Opus, own(Hevc, Some(66)), Video, Audio),
+            ((Hevc, 2), Opus, own(Hevc, Some(66)), Clean, Audio),
+            ((Hevc, 1), Opus, own(Av1, Some(66)), Clean, Audio),
+            ((Av1, 5), Opus, own(Av1, None), Video, Audio),
+            // Whoever takes nothing else waits for what it can take.
+            ((Hevc, 2), Opus, own(Hevc, None), Video, Audio),
         ];
-        for (source, sound_codec, video, audio) in rows {
+        for (source, sound_codec, decodes, video, audio) in rows {
             let (_hub, publisher) = open([source, (sound_codec, 0)]);
             let broadcast = publisher.broadcast();
-            assert_eq!(picture(broadcast, 100), video, "{source:?}");
+            assert_eq!(picture(broadcast, decodes), video, "{source:?}");
             assert_eq!(sound(broadcast), audio, "{sound_codec:?}");
         }
     }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{even, fragments};
-use crate::bitstream::av1::{ObuKind, obus};
+use crate::bitstream::av1::{Config, ObuKind, obus};
 use crate::frame::{Frame, RtpHead, RtpPayload};
 
 /// The element continues one of the packet before.
@@ -15,31 +15,42 @@ const GOES_ON: u8 = 0x40;
 const ONE_ELEMENT: u8 = 0x10;
 /// A coded video sequence begins.
 const NEW_SEQUENCE: u8 = 0x08;
+/// The header of a sequence header without a size.
+const SEQUENCE_HEADER: u8 = 1 << 3;
 /// In an OBU's header.
 const HAS_EXTENSION: u8 = 0x04;
 const HAS_SIZE: u8 = 0x02;
 
 pub(super) fn payloads(frame: &Frame, max: usize) -> Vec<RtpPayload> {
     let mut out = Vec::new();
+    let first = if frame.is_key { NEW_SEQUENCE } else { 0 };
+    if let Some(sequence) = missing_sequence(frame) {
+        let header = RtpHead::from([SEQUENCE_HEADER]);
+        element(header, &sequence, (first, max), &mut out);
+    }
     for obu in obus(&frame.payload).flatten() {
         // Delimiters and padding must not be sent, and tell a viewer nothing.
         if obu.kind == ObuKind::Filler {
             continue;
         }
-        let first = if out.is_empty() && frame.is_key {
-            NEW_SEQUENCE
-        } else {
-            0
-        };
-        let header = header(obu.whole);
-        element(
-            header,
-            &frame.payload.slice_ref(obu.payload),
-            (first, max),
-            &mut out,
-        );
+        let flags = if out.is_empty() { first } else { 0 };
+        let payload = frame.payload.slice_ref(obu.payload);
+        element(header(obu.whole), &payload, (flags, max), &mut out);
     }
     out
+}
+
+/// The sequence header of a keyframe that was published without one.
+fn missing_sequence(frame: &Frame) -> Option<Bytes> {
+    let has_sequence = || {
+        let mut obus = obus(&frame.payload).flatten();
+        obus.any(|obu| obu.kind == ObuKind::SequenceHeader)
+    };
+    if !frame.is_key || has_sequence() {
+        return None;
+    }
+    let config = Config::parse(&frame.info.config).ok()??;
+    Some(config.sequence)
 }
 
 /// An OBU's header as if it had no size.
@@ -154,6 +165,26 @@ mod tests {
         assert_eq!(packets[0][1..], [&[1 << 3][..], &[7; 11]].concat());
         assert_eq!(packets[1][0], ONE_ELEMENT);
         assert_eq!(packets[1][1..3], [6 << 3 | HAS_EXTENSION, 0x20]);
+    }
+
+    #[test]
+    fn a_keyframe_without_a_sequence_header_gets_that_of_its_track() {
+        let sequence = [0, 0, 0, 3, 0xb6, 0x2e, 0xb3, 0x6b, 0xe4, 1];
+        let mut info = (*frame(Vec::new(), true).info).clone();
+        info.config = [&[0x81, 0, 0x0c, 0, 0x0a, 0x0a][..], &sequence]
+            .concat()
+            .into();
+        let info = Arc::new(info);
+        for is_key in [true, false] {
+            let mut frame = frame(obu(6, None, &[0x10, 9]), is_key);
+            frame.info = Arc::clone(&info);
+            let packets = whole(&payloads(&frame, 1_200));
+            let flags = ONE_ELEMENT | if is_key { NEW_SEQUENCE } else { 0 };
+            assert_eq!(packets[0][0], flags);
+            let expected = [&[SEQUENCE_HEADER][..], &sequence].concat();
+            assert_eq!(packets[0][1..] == expected, is_key);
+            assert_eq!(packets.len(), 1 + usize::from(is_key));
+        }
     }
 
     proptest! {

@@ -17,7 +17,7 @@ use rtc::rtcp::packet::{Packet, marshal};
 use rtc::rtcp::reception_report::ReceptionReport;
 use time::OffsetDateTime;
 
-use crate::frame::{Frame, Kind};
+use crate::frame::{Codec, Frame, Kind};
 use crate::time::MediaTime;
 use crate::webrtc::Port;
 use crate::webrtc::arrivals::Arrivals;
@@ -349,6 +349,10 @@ impl Peer {
             return;
         };
         let Some(to) = self.ice.route() else { return };
+        let Some(payload_type) = stream.payload_type(frame) else {
+            tracing::debug!(codec = ?frame.info.codec, "a frame has no payload type");
+            return;
+        };
         let allowance = &mut self.allowance;
         let payload_bytes_max = port.payload_bytes_max();
         let numbered = stream.numbered(frame, payload_bytes_max);
@@ -356,6 +360,7 @@ impl Peer {
             numbered.and_then(|(packets, bytes)| self.estimate.number(now, packets, bytes));
         let outgoing = Outgoing {
             frame,
+            payload_type,
             payload_bytes_max,
             captured: &|t| ntp_time(wall(t)),
             transport,
@@ -489,7 +494,7 @@ impl Peer {
 }
 
 fn reporting(offer: &Offer) -> Reporting {
-    let has = |name: &str| offer.sections.iter().any(|s| s.feedback.contains(&name));
+    let has = |name: &str| offer.sections.iter().any(|s| s.has_feedback(name));
     Reporting {
         every_packet: has(TRANSPORT_FEEDBACK),
         own_estimate: has(OWN_ESTIMATE),
@@ -499,30 +504,23 @@ fn reporting(offer: &Offer) -> Reporting {
 fn stream(spec: &PeerSpec, kind: SectionKind) -> Option<Stream> {
     let section = spec.offer.sections.iter().find(|s| s.kind == kind)?;
     let offer = &spec.offer;
-    let (payload_type, ssrc, line, kind) = match kind {
+    let (payload_types, ssrc, line, kind) = match kind {
         SectionKind::Video => {
-            let choice = offer.video.as_ref()?;
-            (
-                choice.payload_type,
-                spec.video_ssrc,
-                spec.lines.video,
-                Kind::Video,
-            )
+            let forms = offer.video.as_ref()?.forms.iter();
+            let types = forms.map(|form| (form.codec, form.payload_type));
+            let (ssrc, line) = (spec.video_ssrc, spec.lines.video);
+            (types.collect(), ssrc, line, Kind::Video)
         }
         SectionKind::Audio => {
-            let choice = offer.audio.as_ref()?;
-            (
-                choice.payload_type,
-                spec.audio_ssrc,
-                spec.lines.audio,
-                Kind::Audio,
-            )
+            let types = vec![(Codec::Opus, offer.audio.as_ref()?.payload_type)];
+            let (ssrc, line) = (spec.audio_ssrc, spec.lines.audio);
+            (types, ssrc, line, Kind::Audio)
         }
         SectionKind::Data => return None,
     };
     let spec = StreamSpec {
         ssrc,
-        payload_type,
+        payload_types,
         line: line?,
         extensions: section.extensions,
         mid: section.mid.clone(),

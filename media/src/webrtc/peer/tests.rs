@@ -38,6 +38,11 @@ struct Stage {
 
 impl Stage {
     async fn set(extensions: &str) -> Self {
+        Self::set_for(extensions, None).await
+    }
+
+    /// For a show with a source.
+    async fn set_for(extensions: &str, source: Option<&TrackInfo>) -> Self {
         let config = PortConfig {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             public_addrs: Vec::new(),
@@ -47,7 +52,7 @@ impl Stage {
         let port = Port::bind(config, Broadcasts::new(Limits::default())).unwrap();
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
-        let offer = Offer::read(&OFFER.replace("EXTMAP", extensions), 66).unwrap();
+        let offer = Offer::read(&OFFER.replace("EXTMAP", extensions), source).unwrap();
         let local = Credentials {
             ufrag: "ours".into(),
             password: "secret".into(),
@@ -385,4 +390,58 @@ async fn a_probe_is_padding_in_sequence_that_can_be_had_again() {
         Some(false),
         "nobody told of it"
     );
+}
+
+/// From the source's HEVC to the H.264 that is made of it, and back.
+#[tokio::test]
+async fn a_move_to_another_codec_changes_the_payload_type_and_nothing_else() {
+    let own = "a=rtpmap:49 H265/90000\r\na=rtcp-fb:49 nack\r\n";
+    let hevc = TrackInfo {
+        codec: Codec::Hevc,
+        config: Bytes::from_static(&[1, 1, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 93]),
+        ..(*frame(TrackId::Video, 0, 8).info).clone()
+    };
+    let mut stage = Stage::set_for(own, Some(&hevc)).await;
+    let hevc = Arc::new(hevc);
+    let (mut sent, mut got) = (Vec::new(), Vec::new());
+    let moves = [TrackId::Video, TrackId::Rung(360), TrackId::Video];
+    for (n, track) in (0..).zip(moves) {
+        let mut frame = frame(track, n * 100_000, 3_000);
+        if track == TrackId::Video {
+            frame.info = Arc::clone(&hevc);
+            // A slice of HEVC, as the other is of H.264.
+            frame.payload = [&frame.payload[..4], &[2; 2_996]].concat().into();
+        }
+        stage.write(&frame);
+        let datagrams = stage.arrived();
+        assert!(datagrams.len() > 2, "{track}");
+        let line = stage.lines.video.unwrap();
+        for datagram in datagrams {
+            let header = rtp::Packet::unmarshal(&mut &datagram[..]).unwrap().header;
+            assert_eq!(header.timestamp, line.at(frame.pts), "{track}");
+            assert_eq!(header.ssrc, 0x1234_7ff1);
+            sent.push(datagram);
+            got.push(header);
+        }
+    }
+    let mut types: Vec<u8> = got.iter().map(|header| header.payload_type).collect();
+    types.dedup();
+    assert_eq!(types, [49, 102, 49]);
+    for pair in got.windows(2) {
+        let next = pair[0].sequence_number.wrapping_add(1);
+        assert_eq!(pair[1].sequence_number, next);
+    }
+    // What is sent again is what it was, although another codec plays now.
+    let lost = got.iter().position(|header| header.payload_type == 102);
+    let lost = lost.unwrap();
+    let again = stage.ask(0x1234_7ff1, [got[lost].sequence_number]);
+    assert_eq!(again, [sent[lost].clone()]);
+    let unknown = TrackInfo {
+        codec: Codec::Av1,
+        ..(*hevc).clone()
+    };
+    let mut frame = frame(TrackId::Video, 400_000, 3_000);
+    frame.info = Arc::new(unknown);
+    stage.write(&frame);
+    assert_eq!(stage.packets().len(), 0, "AV1 was not negotiated");
 }

@@ -4,10 +4,14 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod picture;
 mod publish;
 
+pub(super) use self::picture::encoding;
+pub use self::picture::{Bounds, Decodes, VideoChoice, VideoForm};
 pub(crate) use self::publish::PublishOffer;
 use super::ice::Credentials;
+use crate::frame::TrackInfo;
 
 /// Bytes of an offer.
 pub const OFFER_BYTES_MAX: usize = 64 << 10;
@@ -30,7 +34,7 @@ pub enum OfferError {
 /// What a viewer asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// The H.264 form chosen, when there is a picture section.
+    /// The forms chosen, when there is a picture section.
     pub video: Option<VideoChoice>,
     /// The Opus payload type, when there is a sound section.
     pub audio: Option<AudioChoice>,
@@ -52,13 +56,20 @@ pub(crate) struct Offered {
     /// For example `UDP/TLS/RTP/SAVPF`.
     pub(crate) protocol: String,
     pub(crate) mid: String,
-    /// What the viewer sends of feedback for the codec chosen, of what is understood here.
-    pub(crate) feedback: Vec<&'static str>,
+    /// The payload types chosen, each with what the viewer sends of feedback for it, of what is
+    /// understood here.
+    pub(crate) feedback: Vec<(u8, Vec<&'static str>)>,
     pub(crate) extensions: Extensions,
     pub(crate) has_mux_only: bool,
     pub(crate) has_reduced_size: bool,
     /// The viewer wants to be told how long its reports travel (RFC 3611 4.4).
     pub(crate) wants_reference_times: bool,
+}
+
+impl Offered {
+    pub(crate) fn has_feedback(&self, name: &str) -> bool {
+        self.feedback.iter().any(|(_, names)| names.contains(&name))
+    }
 }
 
 /// What a section is for.
@@ -97,17 +108,6 @@ const FEEDBACK: [&str; 5] = [
 /// What a viewer that says nothing accepts in one message (RFC 8841 6.1).
 const MESSAGE_BYTES_DEFAULT: u32 = 65_536;
 const SCTP_PORT_DEFAULT: u16 = 5_000;
-
-/// The H.264 payload type chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VideoChoice {
-    /// RTP payload type.
-    pub payload_type: u8,
-    /// Its `fmtp` parameters.
-    pub parameters: String,
-    /// Its `profile_idc`.
-    pub profile: u8,
-}
 
 /// The Opus payload type chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,12 +161,11 @@ impl<'a> Section<'a> {
 }
 
 impl Offer {
-    /// Reads and judges an offer. Of several H.264 forms the one of `profile` is chosen, or one
-    /// that includes it, or constrained baseline, which is decoded everywhere.
+    /// Reads and judges an offer, for a show whose picture is `source`, if that is known.
     ///
     /// # Errors
     /// [`OfferError`] says which status it is and what would do.
-    pub fn read(text: &str, profile: u8) -> Result<Self, OfferError> {
+    pub fn read(text: &str, source: Option<&TrackInfo>) -> Result<Self, OfferError> {
         if text.len() > OFFER_BYTES_MAX {
             return Err(OfferError::Unreadable("the offer is larger than 64 KiB"));
         }
@@ -179,12 +178,16 @@ impl Offer {
         check_media(&media, RECEIVES)?;
         check_bundle(&session, &sections)?;
         let one = |kind: &str| media.iter().find(|s| s.kind == kind);
-        let video = one("video").map(|s| choose_video(s, profile)).transpose()?;
+        let video = one("video").map(|s| picture::choose(s, source));
+        let video = video.transpose()?;
         let audio = one("audio").map(|s| choose_audio(s)).transpose()?;
         let chosen = |kind| match kind {
-            SectionKind::Video => video.as_ref().map(|v| v.payload_type),
-            SectionKind::Audio => audio.as_ref().map(|a| a.payload_type),
-            SectionKind::Data => None,
+            SectionKind::Video => {
+                let forms = video.iter().flat_map(|v| &v.forms);
+                forms.map(|form| form.payload_type).collect()
+            }
+            SectionKind::Audio => audio.iter().map(|a| a.payload_type).collect(),
+            SectionKind::Data => Vec::new(),
         };
         let all = session.iter().chain(sections.iter().flat_map(|s| &s.lines));
         let ice = credentials(all.clone().copied());
@@ -202,29 +205,26 @@ impl Offer {
 
 impl Section<'_> {
     /// What the answer needs of a section.
-    fn offered(&self, chosen: impl Fn(SectionKind) -> Option<u8>) -> Offered {
+    fn offered(&self, chosen: impl Fn(SectionKind) -> Vec<u8>) -> Offered {
         let kind = match self.kind {
             "video" => SectionKind::Video,
             "audio" => SectionKind::Audio,
             _ => SectionKind::Data,
         };
-        let payload_type = chosen(kind);
-        let feedback = |name: &&str| {
-            self.attribute("rtcp-fb").any(|line| {
-                let (of, what) = line.split_once(' ').unwrap_or_default();
-                let is_ours = of == "*" || of.parse().ok() == payload_type;
-                payload_type.is_some() && is_ours && what.trim() == *name
-            })
-        };
         let protocol = self.lines.first().and_then(|m| m.split(' ').nth(2));
-        let mut feedback: Vec<&'static str> = FEEDBACK.into_iter().filter(feedback).collect();
+        let mut feedback: Vec<(u8, Vec<&'static str>)> = chosen(kind)
+            .into_iter()
+            .map(|payload_type| (payload_type, self.feedback(payload_type)))
+            .collect();
         let mut extensions = self.extensions();
         // Numbers without reports on them only make packets longer, and there is nothing to
-        // report on without numbers.
-        if extensions.transport_sequence.is_none() {
-            feedback.retain(|name| *name != TRANSPORT_FEEDBACK);
-        } else if !feedback.contains(&TRANSPORT_FEEDBACK) {
+        // report on without numbers; and all packets have them or none.
+        let is_reported = |(_, names): &(u8, Vec<_>)| names.contains(&TRANSPORT_FEEDBACK);
+        if extensions.transport_sequence.is_none() || !feedback.iter().all(is_reported) {
             extensions.transport_sequence = None;
+            for (_, names) in &mut feedback {
+                names.retain(|name| *name != TRANSPORT_FEEDBACK);
+            }
         }
         Offered {
             kind,
@@ -238,6 +238,18 @@ impl Section<'_> {
                 .attribute("rtcp-xr")
                 .any(|formats| formats.split(' ').any(|f| f == "rcvr-rtt=all")),
         }
+    }
+
+    /// What was offered of feedback for a payload type, of what is understood here.
+    fn feedback(&self, payload_type: u8) -> Vec<&'static str> {
+        let is_offered = |name: &&str| {
+            self.attribute("rtcp-fb").any(|line| {
+                let (of, what) = line.split_once(' ').unwrap_or_default();
+                let is_ours = of == "*" || of.parse() == Ok(payload_type);
+                is_ours && what.trim() == *name
+            })
+        };
+        FEEDBACK.into_iter().filter(is_offered).collect()
     }
 
     /// Ids of one byte only: others would make every packet longer.
@@ -471,39 +483,6 @@ fn check_bundle(session: &[&str], sections: &[Section<'_>]) -> Result<(), OfferE
     ))
 }
 
-fn choose_video(section: &Section<'_>, wanted: u8) -> Result<VideoChoice, OfferError> {
-    let forms = section
-        .payload_types("H264/90000")
-        .into_iter()
-        .map(|payload_type| (payload_type, section.parameters(payload_type)))
-        .filter(|(_, parameters)| parameters.contains("packetization-mode=1"));
-    let rank = |profile: u8| match profile {
-        p if p == wanted => 0,
-        p if p > wanted => 1,
-        66 => 2,
-        _ => 3,
-    };
-    let Some((payload_type, parameters)) = forms.min_by_key(|(_, p)| rank(profile(p))) else {
-        let says = "offer H264/90000 with packetization-mode=1".to_owned();
-        return Err(OfferError::Unservable(says));
-    };
-    let profile = profile(parameters);
-    Ok(VideoChoice {
-        payload_type,
-        parameters: parameters.to_owned(),
-        profile,
-    })
-}
-
-/// `profile_idc` of a `profile-level-id`; baseline when it is not given (RFC 6184 8.1).
-fn profile(parameters: &str) -> u8 {
-    let id = parameters
-        .split(';')
-        .find_map(|p| p.trim().strip_prefix("profile-level-id="));
-    id.and_then(|id| u8::from_str_radix(id.get(..2)?, 16).ok())
-        .unwrap_or(66)
-}
-
 fn choose_audio(section: &Section<'_>) -> Result<AudioChoice, OfferError> {
     let Some(&payload_type) = section.payload_types("opus/48000/2").first() else {
         return Err(OfferError::Unservable(
@@ -538,8 +517,8 @@ mod tests {
 
     #[test]
     fn of_a_browsers_offer_h264_and_opus_are_taken() {
-        let offer = Offer::read(OFFER, 100).unwrap();
-        assert_eq!(offer.video.as_ref().unwrap().payload_type, 102);
+        let offer = Offer::read(OFFER, None).unwrap();
+        assert_eq!(offer.video.as_ref().unwrap().forms[0].payload_type, 102);
         assert_eq!(offer.audio.as_ref().unwrap().payload_type, 111);
         assert_eq!(offer.ice.ufrag, "abcd");
         assert_eq!(offer.fingerprints, ["AA"]);
@@ -547,7 +526,7 @@ mod tests {
         let kinds: Vec<SectionKind> = offer.sections.iter().map(|s| s.kind).collect();
         let expected = [SectionKind::Video, SectionKind::Audio, SectionKind::Data];
         assert_eq!(kinds, expected);
-        assert_eq!(offer.sections[0].feedback, ["nack pli"]);
+        assert_eq!(offer.sections[0].feedback, [(102, vec!["nack pli"])]);
         let mids: Vec<&str> = offer.sections.iter().map(|s| s.mid.as_str()).collect();
         assert_eq!(mids, ["0", "1", "2"]);
     }
@@ -556,7 +535,7 @@ mod tests {
     fn header_extensions_are_known_by_their_names_and_have_short_ids() {
         let with = |lines: &str| OFFER.replace("a=mid:0\r\n", &format!("a=mid:0\r\n{lines}"));
         let extensions = |lines: &str| {
-            let offer = Offer::read(&with(lines), 66).unwrap();
+            let offer = Offer::read(&with(lines), None).unwrap();
             offer.sections[0].extensions
         };
         assert_eq!(extensions(""), Extensions::default());
@@ -632,7 +611,7 @@ mod tests {
             (OFFER.replace("m=audio", "m=video"), 422),
         ];
         for (offer, status) in cases {
-            let got = match Offer::read(&offer, 66) {
+            let got = match Offer::read(&offer, None) {
                 Err(OfferError::Unreadable(_)) => 400,
                 Err(OfferError::Unservable(_)) => 422,
                 Ok(_) => 201,
@@ -644,7 +623,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_the_reader_panic(text in "(v=0\r\n)?[ -~\r\n]{0,300}") {
-            let _ = Offer::read(&text, 66);
+            let _ = Offer::read(&text, None);
             let _ = Fragment::read(&text);
         }
     }

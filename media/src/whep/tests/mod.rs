@@ -1,5 +1,6 @@
 //! What a viewer is sent, in virtual time and without a connection.
 
+mod own_codec;
 mod publisher_reconnect;
 mod rendition_switch;
 
@@ -16,6 +17,7 @@ use crate::broadcast::{
 };
 use crate::frame::{Codec, Frame, Kind, Sample, Shape, TrackId, TrackInfo};
 use crate::time::{MediaTime, SourceTime};
+use crate::webrtc::sdp::Decodes;
 
 const STEP: Duration = Duration::from_micros(33_333);
 const STEP_US: i64 = 33_333;
@@ -24,13 +26,17 @@ const AVCC: &[u8] = &[
     1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 10, 0x67, 0x42, 0xc0, 0x1e, 0xda, 2, 0x80, 0xbf, 0xe5,
     0x40, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
 ];
+const H264: Decodes = Decodes {
+    h264: Some(66),
+    own: None,
+};
 const BOTH: Wants = Wants {
-    profile: Some(66),
+    picture: Some(H264),
     sound: true,
     rendition: None,
 };
 const PICTURE: Wants = Wants {
-    profile: Some(66),
+    picture: Some(H264),
     sound: false,
     rendition: None,
 };
@@ -106,13 +112,20 @@ impl Made {
 impl Show {
     /// A picture with or without reordered frames, and sound.
     fn start(reorder_frames: u8) -> Self {
+        Self::of(picture_info(reorder_frames))
+    }
+
+    /// This picture, and sound.
+    fn of(info: TrackInfo) -> Self {
         let mut show = Self::of_sound();
-        let now = Instant::now();
-        let set = show
-            .publisher()
-            .set_track(now, picture_info(reorder_frames));
-        set.unwrap();
+        show.set(info);
         show
+    }
+
+    /// The picture's parameters change.
+    fn set(&mut self, info: TrackInfo) {
+        let set = self.publisher().set_track(Instant::now(), info);
+        set.unwrap();
     }
 
     fn publisher(&mut self) -> &mut Publisher {

@@ -1,5 +1,6 @@
 //! A viewer whose path changes moves between renditions and notices no more than the picture.
 
+use super::own_codec::{hevc_info, of_hevc};
 use super::*;
 use crate::whep::playout::Seen;
 use crate::whep::terms::Rendition;
@@ -22,17 +23,16 @@ struct Studio {
 
 impl Studio {
     fn start() -> Self {
-        let mut show = Show::start(0);
+        Self::of(picture_info(0))
+    }
+
+    /// A source of this form.
+    fn of(info: TrackInfo) -> Self {
         let shape = Shape::Video {
             width: 1_280,
             height: 720,
         };
-        let info = TrackInfo {
-            shape,
-            ..picture_info(0)
-        };
-        let now = Instant::now();
-        show.publisher().set_track(now, info).unwrap();
+        let mut show = Show::of(TrackInfo { shape, ..info });
         show.payload = Bytes::from(vec![0; 12_500]);
         let tracks = [TrackId::Rung(480), TrackId::Rung(360)];
         let made = tracks.map(|track| {
@@ -163,6 +163,34 @@ async fn a_path_that_narrows_and_widens_moves_the_viewer_down_and_up() {
     assert_eq!(watching.viewer.moves().all(), 3);
     let users = studio.made.iter().map(|made| made.writer.users());
     assert_eq!(users.sum::<usize>(), 0, "nobody needs them any more");
+}
+
+/// The source is HEVC, which the viewer takes; all that is made of it is H.264.
+#[tokio::test(start_paused = true)]
+async fn a_viewer_of_two_codecs_moves_between_them() {
+    let mut studio = Studio::of(hevc_info(93));
+    let mut watching = Watching::start(&studio, of_hevc(Some(66)));
+    let wide = watching.run(&mut studio, 4, WIDE).await;
+    assert!(wide.iter().all(|track| *track == TrackId::Video));
+    let narrow = watching.run(&mut studio, 8, 1_000_000).await;
+    assert_eq!(narrow.last(), Some(&TrackId::Rung(360)));
+    let wide = watching.run(&mut studio, 60, WIDE).await;
+    assert_eq!(wide.last(), Some(&TrackId::Video));
+    watching.check();
+    assert!(watching.gap_us() <= 2 * STEP_US);
+}
+
+/// There is one picture it can be shown, and the sound.
+#[tokio::test(start_paused = true)]
+async fn a_viewer_of_hevc_alone_never_moves_to_what_is_made() {
+    let mut studio = Studio::of(hevc_info(93));
+    let mut watching = Watching::start(&studio, of_hevc(None));
+    for (seconds, estimate_bps) in [(4, WIDE), (20, 1_000_000), (30, WIDE)] {
+        let shown = watching.run(&mut studio, seconds, estimate_bps).await;
+        assert!(shown.iter().all(|track| *track == TrackId::Video));
+    }
+    watching.check();
+    assert!(studio.made.iter().all(|made| made.writer.users() == 0));
 }
 
 #[tokio::test(start_paused = true)]
