@@ -199,6 +199,24 @@ async fn the_newest_publisher_takes_over_but_not_with_an_offer_that_cannot_be_ta
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn hevc_and_av1_are_taken_where_h264_is_not_offered() {
+    let h264 = "profile-level-id=42e01f;packetization-mode=1;level-asymmetry-allowed=1";
+    for (name, parameters) in [
+        ("H265/90000", "level-id=120;profile-id=1;tier-flag=0"),
+        ("AV1/90000", "level-idx=8;profile=0;tier=0"),
+    ] {
+        let stage = Stage::set().await;
+        let offer = OBS.replace("H264/90000", name).replace(h264, parameters);
+        let answer = stage.offer(&offer).await;
+        assert_eq!(answer.status, 201, "{name}: {}", answer.text);
+        let map = format!("a=rtpmap:96 {name}\r\n");
+        assert!(answer.text.contains(&map), "{name}: {}", answer.text);
+        let session = answer.header("location");
+        assert_eq!(stage.call(Method::DELETE, &session).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_taken_is_422_and_says_what_would_do() {
     let stage = Stage::set().await;
     let twice = {
@@ -220,7 +238,8 @@ async fn what_cannot_be_taken_is_422_and_says_what_would_do() {
         (OBS.replace("a=group:BUNDLE 0 1\n", ""), "BUNDLE"),
         (OBS.replace("BUNDLE 0 1", "BUNDLE 1"), "BUNDLE"),
         (OBS.replace(" H264/", " VP8/"), "send H.264"),
-        (OBS.replace(" H264/", " H265/"), "send H.264"),
+        (OBS.replace(" H264/", " VP9/"), "send H.264"),
+        (OBS.replace(" H264/", " VP9/"), "H265/90000 or AV1/90000"),
         (
             OBS.replace("packetization-mode=1", "packetization-mode=0"),
             "packetization-mode=1",

@@ -12,6 +12,9 @@ const RECORD_VERSION: u8 = 0x81;
 const RECORD_HEAD_BYTES: usize = 4;
 /// Header of a sequence header OBU that has a size.
 const SEQUENCE_HEADER: u8 = 0x0a;
+/// In an OBU's header.
+const HAS_EXTENSION: u8 = 4;
+const HAS_SIZE: u8 = 2;
 /// Bytes of a size.
 const SIZE_BYTES_MAX: usize = 8;
 /// `SELECT_SCREEN_CONTENT_TOOLS` and `SELECT_INTEGER_MV`.
@@ -92,15 +95,7 @@ impl Config {
             0,
             SEQUENCE_HEADER,
         ]);
-        let mut left = self.sequence.len();
-        loop {
-            let low = u8::try_from(left & 127).unwrap_or(0);
-            left >>= 7;
-            out.put_u8(low | bit(left > 0, 7));
-            if left == 0 {
-                break;
-            }
-        }
+        put_size(&mut out, self.sequence.len());
         out.put_slice(&self.sequence);
         out.freeze()
     }
@@ -364,9 +359,9 @@ fn split_obu(bytes: &[u8]) -> Option<(Obu<'_>, &[u8])> {
     if header & 0x80 != 0 {
         return None;
     }
-    let header_bytes = 1 + usize::from(header >> 2 & 1);
+    let header_bytes = 1 + usize::from(header & HAS_EXTENSION != 0);
     let (_, after) = bytes.split_at_checked(header_bytes)?;
-    let (payload, rest) = if header & 2 == 0 {
+    let (payload, rest) = if header & HAS_SIZE == 0 {
         (after, &[][..])
     } else {
         let (size, after) = split_size(after)?;
@@ -384,8 +379,32 @@ fn split_obu(bytes: &[u8]) -> Option<(Obu<'_>, &[u8])> {
     ))
 }
 
-/// `leb128()` (4.10.5).
-fn split_size(bytes: &[u8]) -> Option<(usize, &[u8])> {
+/// Writes an OBU with its size, whether or not it came with one.
+pub fn put_obu(out: &mut BytesMut, obu: &Obu<'_>) {
+    let mut header = obu.whole.iter().copied();
+    let first = header.next().unwrap_or(0);
+    out.put_u8(first | HAS_SIZE);
+    if first & HAS_EXTENSION != 0 {
+        out.put_u8(header.next().unwrap_or(0));
+    }
+    put_size(out, obu.payload.len());
+    out.put_slice(obu.payload);
+}
+
+fn put_size(out: &mut BytesMut, size: usize) {
+    let mut left = size;
+    loop {
+        let low = u8::try_from(left & 127).unwrap_or(0);
+        left >>= 7;
+        out.put_u8(low | u8::from(left > 0) << 7);
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// `leb128()` (4.10.5): a size, and what follows it.
+pub fn split_size(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut size = 0_u64;
     for (at, &byte) in bytes.iter().take(SIZE_BYTES_MAX).enumerate() {
         size |= u64::from(byte & 127) << (7 * at);
@@ -514,6 +533,14 @@ mod tests {
         ]
         .concat();
         let got: Vec<Obu<'_>> = obus(&unit).map(Result::unwrap).collect();
+        let mut sized = BytesMut::new();
+        got.iter().for_each(|obu| put_obu(&mut sized, obu));
+        let expected = [
+            &unit[..6],
+            &[0x36, 0x20, 1, 5],
+            &[0x30 | HAS_SIZE, 3, 1, 2, 3],
+        ];
+        assert_eq!(sized, expected.concat());
         let kinds: Vec<ObuKind> = got.iter().map(|obu| obu.kind).collect();
         let expected = [
             ObuKind::Filler,

@@ -7,7 +7,16 @@ const KEY: u8 = 0x17;
 const INTER: u8 = 0x27;
 /// AAC; the form bits are fixed for it.
 const AAC: u8 = 0xaf;
-/// Enhanced RTMP: a named sound codec, with its packet type.
+/// Enhanced RTMP: a named picture codec, keyframe and other, with its packet type.
+const NAMED_KEY: u8 = 0x90;
+const NAMED_INTER: u8 = 0xa0;
+const HEVC: [u8; 4] = *b"hvc1";
+const AV1: [u8; 4] = *b"av01";
+/// Packet types: parameters, a picture, and one that is shown when it is decoded.
+const HEADER: u8 = 0;
+const CODED: u8 = 1;
+const CODED_X: u8 = 3;
+/// A named sound codec, with its packet type.
 const NAMED_SOUND: u8 = 0x90;
 const OPUS: [u8; 4] = *b"Opus";
 
@@ -23,6 +32,23 @@ pub(crate) fn picture(is_key: bool, composition_ms: u32, payload: &[u8]) -> Byte
     tag(&[head, 1, high, middle, low], payload)
 }
 
+/// The header of an HEVC track: an `HEVCDecoderConfigurationRecord`.
+pub(crate) fn hevc_header(config: &[u8]) -> Bytes {
+    named_tag(NAMED_KEY | HEADER, HEVC, config)
+}
+
+/// A picture of HEVC, shown when it is decoded.
+pub(crate) fn hevc(is_key: bool, payload: &[u8]) -> Bytes {
+    let head = if is_key { NAMED_KEY } else { NAMED_INTER };
+    named_tag(head | CODED_X, HEVC, payload)
+}
+
+/// A temporal unit of AV1, whose parameters stand in it.
+pub(crate) fn av1(is_key: bool, payload: &[u8]) -> Bytes {
+    let head = if is_key { NAMED_KEY } else { NAMED_INTER };
+    named_tag(head | CODED, AV1, payload)
+}
+
 /// The header of a sound track: an `AudioSpecificConfig`.
 pub(crate) fn sound_header(config: &[u8]) -> Bytes {
     tag(&[AAC, 0], config)
@@ -35,17 +61,16 @@ pub(crate) fn sound(payload: &[u8]) -> Bytes {
 
 /// The header of an Opus track: an `OpusHead`.
 pub(crate) fn opus_header(config: &[u8]) -> Bytes {
-    opus_tag(0, config)
+    named_tag(NAMED_SOUND | HEADER, OPUS, config)
 }
 
 /// An Opus packet.
 pub(crate) fn opus(payload: &[u8]) -> Bytes {
-    opus_tag(1, payload)
+    named_tag(NAMED_SOUND | CODED, OPUS, payload)
 }
 
-fn opus_tag(packet_type: u8, body: &[u8]) -> Bytes {
-    let [o, p, u, s] = OPUS;
-    tag(&[NAMED_SOUND | packet_type, o, p, u, s], body)
+fn named_tag(head: u8, [a, b, c, d]: [u8; 4], body: &[u8]) -> Bytes {
+    tag(&[head, a, b, c, d], body)
 }
 
 fn tag(head: &[u8], body: &[u8]) -> Bytes {

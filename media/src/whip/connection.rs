@@ -13,7 +13,7 @@ use rtc::interceptor::{
 };
 use rtc::peer_connection::configuration::interceptor_registry::configure_twcc_receiver_only;
 use rtc::peer_connection::configuration::media_engine::{
-    MIME_TYPE_H264, MIME_TYPE_OPUS, MediaEngine,
+    MIME_TYPE_AV1, MIME_TYPE_H264, MIME_TYPE_HEVC, MIME_TYPE_OPUS, MediaEngine,
 };
 use rtc::peer_connection::configuration::setting_engine::{SettingEngine, SettingEngineBuilder};
 use rtc::peer_connection::sdp::RTCSessionDescription;
@@ -32,6 +32,7 @@ use webrtc::peer_connection::{
 
 use super::path::Path;
 use super::runtime::Crew;
+use crate::frame::Codec;
 use crate::webrtc::Credentials;
 use crate::webrtc::sdp::PublishOffer;
 
@@ -146,7 +147,7 @@ fn parts(offer: &PublishOffer) -> Result<(MediaEngine, Registry), Error> {
         });
         let codec = RTCRtpCodecParameters {
             rtp_codec: RTCRtpCodec {
-                mime_type: MIME_TYPE_H264.to_owned(),
+                mime_type: mime_type(picture.codec).to_owned(),
                 clock_rate: 90_000,
                 channels: 0,
                 sdp_fmtp_line: picture.parameters.clone(),
@@ -159,7 +160,7 @@ fn parts(offer: &PublishOffer) -> Result<(MediaEngine, Registry), Error> {
     if let Some(payload_type) = offer.sound {
         let codec = RTCRtpCodecParameters {
             rtp_codec: RTCRtpCodec {
-                mime_type: MIME_TYPE_OPUS.to_owned(),
+                mime_type: mime_type(Codec::Opus).to_owned(),
                 clock_rate: 48_000,
                 channels: 2,
                 sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
@@ -178,6 +179,15 @@ fn parts(offer: &PublishOffer) -> Result<(MediaEngine, Registry), Error> {
         .with(Slot::from(TAP), Tap::default());
     let registry = configure_twcc_receiver_only(registry, &mut media)?;
     Ok((media, registry))
+}
+
+const fn mime_type(codec: Codec) -> &'static str {
+    match codec {
+        Codec::H264 => MIME_TYPE_H264,
+        Codec::Hevc => MIME_TYPE_HEVC,
+        Codec::Av1 => MIME_TYPE_AV1,
+        Codec::Opus | Codec::Aac => MIME_TYPE_OPUS,
+    }
 }
 
 /// Before all that could end a report's way.

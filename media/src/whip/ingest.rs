@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use super::clock::RtpClock;
 use super::depacketise::{Depacketiser, Unit};
 use super::reorder::{Next, Reorder};
-use crate::bitstream::{h264, opus};
+use crate::bitstream::{h264, hevc, opus};
 use crate::flv::{Demuxer, FlvError, body};
-use crate::frame::{Kind, Sample, TrackInfo};
+use crate::frame::{Codec, Kind, Sample, TrackInfo};
 use crate::time::SourceTime;
 
 /// Keyframes are asked for at most this often.
@@ -61,10 +61,12 @@ pub(super) struct Ingest {
     clock: RtpClock,
     video: Reorder<Packet>,
     audio: Reorder<Packet>,
+    /// How the picture is coded.
+    codec: Codec,
     depacketiser: Depacketiser,
     demuxer: Demuxer,
     /// Parameter sets in force.
-    sets: (Vec<Bytes>, Vec<Bytes>),
+    sets: [Vec<Bytes>; 3],
     has_sound: bool,
     has_picture: bool,
     keyframes: Keyframes,
@@ -75,14 +77,16 @@ pub(super) struct Ingest {
 }
 
 impl Ingest {
-    pub(super) fn new(now: Instant) -> Self {
+    /// For a publisher whose picture is of this codec.
+    pub(super) fn new(now: Instant, codec: Codec) -> Self {
         Self {
             clock: RtpClock::new(now),
             video: Reorder::default(),
             audio: Reorder::default(),
-            depacketiser: Depacketiser::default(),
+            codec,
+            depacketiser: Depacketiser::new(codec),
             demuxer: Demuxer::new(),
-            sets: (Vec::new(), Vec::new()),
+            sets: [Vec::new(), Vec::new(), Vec::new()],
             has_sound: false,
             has_picture: false,
             keyframes: Keyframes {
@@ -174,22 +178,34 @@ impl Ingest {
         if let Some(header) = self.header(&unit) {
             self.read(now, (Kind::Video, at), header, out)?;
         }
-        let body = body::picture(unit.is_key, 0, &unit.payload);
+        let body = match self.codec {
+            Codec::Hevc => body::hevc(unit.is_key, &unit.payload),
+            Codec::Av1 => body::av1(unit.is_key, &unit.payload),
+            _ => body::picture(unit.is_key, 0, &unit.payload),
+        };
         self.read(now, (Kind::Video, at), body, out)
     }
 
-    /// New parameters, if the unit brings any.
+    /// New parameters, if the unit brings any beside its pictures. AV1 has them among those.
     fn header(&mut self, unit: &Unit) -> Option<Bytes> {
-        if unit.sps.is_empty() || unit.pps.is_empty() {
+        if unit.sets == self.sets {
             return None;
         }
-        let sets = (unit.sps.clone(), unit.pps.clone());
-        if sets == self.sets {
-            return None;
-        }
-        let config = h264::Config::new(sets.0.clone(), sets.1.clone()).ok()?;
-        self.sets = sets;
-        Some(body::picture_header(&config.build()))
+        let [first, second, third] = unit.sets.clone();
+        let header = match self.codec {
+            Codec::H264 => {
+                let config = h264::Config::new(first, second).ok()?;
+                body::picture_header(&config.build())
+            }
+            Codec::Hevc => {
+                let config = hevc::Config::new(first, second, third).ok()?;
+                // Sets that cannot be read make a record that cannot either: it is judged as one.
+                body::hevc_header(&config.build().unwrap_or_default())
+            }
+            Codec::Av1 | Codec::Aac | Codec::Opus => return None,
+        };
+        self.sets.clone_from(&unit.sets);
+        Some(header)
     }
 
     fn sound(
@@ -277,9 +293,9 @@ impl Ingest {
 
 #[cfg(test)]
 mod tests {
+    use super::super::depacketise::testing;
     use super::super::testing::Pictures;
     use super::*;
-    use crate::frame::Codec;
 
     const PICTURE: Duration = Duration::from_micros(33_333);
 
@@ -335,7 +351,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pictures_come_out_as_they_went_in_and_their_parameters_before_them() {
         let show = Pictures::of(25);
-        let played = play(&show, &mut Ingest::new(Instant::now()), |_, _| false);
+        let played = play(
+            &show,
+            &mut Ingest::new(Instant::now(), Codec::H264),
+            |_, _| false,
+        );
         assert_eq!(played.tracks.len(), 1);
         assert_eq!(played.tracks[0].codec, Codec::H264);
         assert_eq!(played.tracks[0].picture_size(), Some((160, 96)));
@@ -354,7 +374,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_a_loss_that_stays_pictures_come_again_with_the_next_keyframe() {
         let show = Pictures::of(40);
-        let mut ingest = Ingest::new(Instant::now());
+        let mut ingest = Ingest::new(Instant::now(), Codec::H264);
         let played = play(&show, &mut ingest, |n, place| n == 14 && place == 0);
         let sent: Vec<&Bytes> = (show.all.iter().enumerate())
             .filter(|(n, _)| !(14..20).contains(n))
@@ -370,10 +390,39 @@ mod tests {
         );
     }
 
+    /// Three groups of pictures; the second loses a packet of its second picture.
+    #[tokio::test(start_paused = true)]
+    async fn hevc_and_av1_come_out_as_they_went_in_and_nothing_that_is_damaged() {
+        for codec in [Codec::Hevc, Codec::Av1] {
+            let all = (0..9_u8).map(|n| {
+                let is_key = n % 3 == 0;
+                let payload = testing::payload(codec, is_key, &[vec![n; 900], vec![n; 80]]);
+                let packets = testing::packets(codec, is_key, &payload, 300);
+                (is_key, payload, packets)
+            });
+            let show = Pictures { all: all.collect() };
+            let mut ingest = Ingest::new(Instant::now(), codec);
+            let mut played = play(&show, &mut ingest, |n, place| n == 4 && place == 1);
+            let late = Instant::now() + Duration::from_secs(2);
+            played.take(ingest.drain(late).unwrap());
+            assert_eq!(played.tracks.len(), 1, "{codec:?}");
+            assert_eq!(played.tracks[0].codec, codec);
+            assert_eq!(played.tracks[0].picture_size(), Some((198, 108)));
+            let sent: Vec<(bool, &Bytes)> = (show.all.iter().enumerate())
+                .filter(|(n, _)| !(4..6).contains(n))
+                .map(|(_, (is_key, payload, _))| (*is_key, payload))
+                .collect();
+            let samples = played.samples.iter();
+            let got: Vec<(bool, &Bytes)> = samples.map(|s| (s.is_key, &s.payload)).collect();
+            assert_eq!(got, sent, "{codec:?}");
+            assert_eq!((ingest.lost, ingest.bad), (1, 0), "{codec:?}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_publisher_that_sends_no_keyframes_is_asked_in_vain_and_known_for_it() {
         let show = Pictures::of(9);
-        let mut ingest = Ingest::new(Instant::now());
+        let mut ingest = Ingest::new(Instant::now(), Codec::H264);
         play(&show, &mut ingest, |_, _| false);
         let mut at = Instant::now();
         let mut asks = Vec::new();
@@ -394,7 +443,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn sound_is_a_track_of_its_own_from_its_first_packet() {
         let now = Instant::now();
-        let mut ingest = Ingest::new(now);
+        let mut ingest = Ingest::new(now, Codec::H264);
         let mut played = Played::default();
         for n in 0..5_u16 {
             let packet = Packet {

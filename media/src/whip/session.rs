@@ -28,7 +28,7 @@ use super::path::Path;
 use crate::broadcast::{About, Broadcasts, EndReason, Publisher};
 use crate::doctor::Code;
 use crate::flv::FlvError;
-use crate::frame::Kind;
+use crate::frame::{Codec, Kind};
 use crate::meter::Meter;
 use crate::request::Protocol;
 use crate::webrtc::sdp::PublishOffer;
@@ -91,12 +91,14 @@ impl Session {
         (offer, terms): (&PublishOffer, Terms),
         now: Instant,
     ) -> Self {
+        let picture = offer.picture.as_ref();
+        let codec = picture.map_or(Codec::H264, |form| form.codec);
         Self {
             connection,
             path,
             video: None,
             audio: None,
-            ingest: Ingest::new(now),
+            ingest: Ingest::new(now, codec),
             meter: Meter::new(now, terms.bitrate_bps_max),
             tells_limit: !offer.has_transport_feedback,
             has_layers: offer.has_layers,

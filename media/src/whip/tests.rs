@@ -466,6 +466,56 @@ async fn the_answer_is_ours_on_the_outside() {
     );
 }
 
+/// What an encoder offers that sends something else than H.264.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_h264_the_first_codec_that_can_be_taken_is() {
+    let h264 = "H264/90000\r\na=fmtp:102 level-asymmetry-allowed=1;packetization-mode=1;\
+                profile-level-id=42e01f";
+    let server = Server::start();
+    let offer = Client::offer().await.offer;
+    assert!(offer.contains(h264), "{offer}");
+    let both = "AV1/90000\r\na=fmtp:102 level-idx=8;profile=0;tier=0\r\na=rtpmap:98 H265/90000";
+    let interleaved = "H265/90000\r\na=fmtp:102 sprop-max-don-diff=3\r\na=rtpmap:98 AV1/90000";
+    let cases = [
+        (
+            "H265/90000\r\na=fmtp:102 level-id=93;profile-id=1;tier-flag=0",
+            102,
+            "H265/90000",
+        ),
+        ("H265/90000", 102, "H265/90000"),
+        (
+            "AV1/90000\r\na=fmtp:102 level-idx=8;profile=0;tier=0",
+            102,
+            "AV1/90000",
+        ),
+        ("AV1/90000", 102, "AV1/90000"),
+        (both, 98, "H265/90000"),
+        (interleaved, 98, "AV1/90000"),
+        ("VP8/90000\r\na=rtpmap:98 AV1/90000", 98, "AV1/90000"),
+    ];
+    for (forms, payload_type, name) in cases {
+        let offer = offer.replace(h264, forms);
+        let formats = if forms.contains(":98 ") {
+            "98 102"
+        } else {
+            "102"
+        };
+        let offer = offer.replace("SAVPF 102", &format!("SAVPF {formats}"));
+        let answer = server.accept(&offer).await.answer;
+        let mut lines = answer.lines().map(str::trim_end);
+        let video = lines.find(|line| line.starts_with("m=video")).unwrap();
+        assert!(
+            video.ends_with(&format!(" {payload_type}")),
+            "{forms}: {answer}"
+        );
+        let map = format!("a=rtpmap:{payload_type} {name}");
+        assert!(lines.clone().any(|line| line == map), "{forms}: {answer}");
+        // The feedback was offered for one of them.
+        let has_feedback = lines.any(|line| line == "a=rtcp-fb:102 nack pli");
+        assert_eq!(has_feedback, payload_type == 102, "{forms}: {answer}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offer_that_cannot_be_taken_says_what_would_do() {
     let server = Server::start();

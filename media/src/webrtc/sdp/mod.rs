@@ -152,6 +152,12 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// The place of a payload type in the list of formats: the favourite stands first.
+    fn place(&self, payload_type: u8) -> Option<usize> {
+        let mut formats = self.lines.first()?.split(' ').skip(3);
+        formats.position(|format| format.parse() == Ok(payload_type))
+    }
+
     fn parameters(&self, payload_type: u8) -> &'a str {
         let prefix = format!("{payload_type} ");
         self.attribute("fmtp")

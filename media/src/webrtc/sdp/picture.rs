@@ -180,19 +180,23 @@ fn choose_h264(section: &Section<'_>, wanted: u8) -> Option<VideoForm> {
 
 fn choose_own(section: &Section<'_>, source: &TrackInfo) -> Option<(VideoForm, Bounds)> {
     Bounds::of(source)?;
-    let forms = forms(section, source.codec);
-    // Several streams for one picture are not sent.
-    let mut forms = forms.filter(|form| {
-        let mode = parameter(&form.parameters, "tx-mode");
-        mode.is_none_or(|mode| mode == "SRST")
-    });
+    let mut forms = forms(section, source.codec).filter(has_one_stream);
     forms.find_map(|form| {
         let bounds = Bounds::offered(form.codec, &form.parameters)?;
         bounds.include(source).then_some((form, bounds))
     })
 }
 
-fn forms(section: &Section<'_>, codec: Codec) -> impl Iterator<Item = VideoForm> {
+/// Whether a form is of one stream, whose units come in the order in which they are decoded: there
+/// are no others here (RFC 7798 7.1; AV1 has nothing else).
+pub(super) fn has_one_stream(form: &VideoForm) -> bool {
+    let mode = parameter(&form.parameters, "tx-mode");
+    mode.is_none_or(|mode| mode == "SRST")
+        && number(&form.parameters, "sprop-max-don-diff", 0) == Some(0)
+}
+
+/// All forms of a codec.
+pub(super) fn forms(section: &Section<'_>, codec: Codec) -> impl Iterator<Item = VideoForm> {
     let numbers = section.payload_types(encoding(codec)).into_iter();
     numbers.map(move |payload_type| VideoForm {
         codec,

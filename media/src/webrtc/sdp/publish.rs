@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
+use super::picture::{forms, has_one_stream};
 use super::{
-    Credentials, Directions, OFFER_BYTES_MAX, OfferError, Section, check_bundle, check_media,
-    check_transport, choose_audio, credentials, fingerprints, split,
+    Credentials, Directions, OFFER_BYTES_MAX, OfferError, Section, VideoForm, check_bundle,
+    check_media, check_transport, choose_audio, credentials, fingerprints, split,
 };
+use crate::frame::Codec;
 
 /// A publisher sends.
 const SENDS: Directions = (
@@ -20,19 +22,11 @@ const LAYER_EXTENSIONS: [&str; 2] = [
     "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
 ];
 
-/// A form of H.264 that was offered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PictureForm {
-    pub(crate) payload_type: u8,
-    /// Its `fmtp` parameters, as offered.
-    pub(crate) parameters: String,
-}
-
 /// What a publisher wants to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PublishOffer {
-    /// H.264, when there is a picture section.
-    pub(crate) picture: Option<PictureForm>,
+    /// H.264 or, where that is not offered, HEVC or AV1; when there is a picture section.
+    pub(crate) picture: Option<VideoForm>,
     /// The payload type of Opus, when there is a sound section.
     pub(crate) sound: Option<u8>,
     pub(crate) ice: Credentials,
@@ -96,16 +90,16 @@ fn check_streams(media: &[&Section<'_>]) -> Result<(), OfferError> {
     Ok(())
 }
 
-/// The first form that can be taken: the publisher names its favourite first.
-fn choose_picture(section: &Section<'_>) -> Result<PictureForm, OfferError> {
-    let forms = section.payload_types("H264/90000").into_iter();
-    let mut forms = forms.map(|payload_type| PictureForm {
-        payload_type,
-        parameters: section.parameters(payload_type).to_owned(),
-    });
-    let form = forms.find(|form| form.parameters.contains("packetization-mode=1"));
+/// H.264, or else the first of the other codecs: the publisher names its favourite first.
+fn choose_picture(section: &Section<'_>) -> Result<VideoForm, OfferError> {
+    let mut h264 = forms(section, Codec::H264);
+    let h264 = h264.find(|form| form.parameters.contains("packetization-mode=1"));
+    let others = [Codec::Hevc, Codec::Av1].into_iter();
+    let others = others.flat_map(|codec| forms(section, codec).filter(has_one_stream));
+    let form = h264.or_else(|| others.min_by_key(|form| section.place(form.payload_type)));
     form.ok_or_else(|| {
-        let says = "send H.264: offer H264/90000 with packetization-mode=1";
+        let says = "send H.264: offer H264/90000 with packetization-mode=1; without it, \
+                    H265/90000 or AV1/90000";
         OfferError::Unservable(says.into())
     })
 }
