@@ -12,14 +12,14 @@
 //! Not here: routes; who may watch.
 
 mod answer;
-mod arrivals;
+pub(crate) mod arrivals;
 mod burst;
-mod channel;
+pub(crate) mod channel;
 mod delay;
-mod dtls;
-mod estimate;
-mod feedback;
-mod history;
+pub(crate) mod dtls;
+pub(crate) mod estimate;
+pub(crate) mod feedback;
+pub(crate) mod history;
 mod ice;
 pub mod message;
 pub(crate) mod packetise;
@@ -27,7 +27,7 @@ pub(crate) mod peer;
 mod penalty;
 mod port;
 pub mod sdp;
-mod srtp;
+pub(crate) mod srtp;
 mod stream;
 pub(crate) mod stun;
 #[cfg(test)]

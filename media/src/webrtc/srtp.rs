@@ -22,6 +22,8 @@ use rtc::srtp::protection_profile::ProtectionProfile;
 
 const REPLAY_WINDOW: usize = 64;
 const SALT_BYTES: usize = 12;
+/// A player has one or two sources of reports.
+const REPORTERS_MAX: usize = 32;
 /// Bytes a tag adds to a packet.
 const GCM_TAG_BYTES: usize = 16;
 const SHA1_TAG_BYTES: usize = 10;
@@ -55,6 +57,8 @@ pub(crate) struct Srtp {
     media: Outbound,
     outbound: Context,
     inbound: Context,
+    /// Who has sent reports: the context keeps something of each, before it knows them.
+    reporters: Vec<u32>,
 }
 
 enum Outbound {
@@ -94,6 +98,19 @@ impl Srtp {
         Self::from_config(&config)
     }
 
+    /// A session whose keys nobody else has.
+    pub(crate) fn for_fuzzing(profile: ProtectionProfile) -> Self {
+        let mut config = Config {
+            profile,
+            ..Config::default()
+        };
+        let secret = vec![7; config.keying_material_len()];
+        config
+            .set_session_keys_from_keying_material(&secret, false)
+            .expect("the secret has the length that the profile wants");
+        Self::from_config(&config).expect("keys of the right length")
+    }
+
     fn from_config(config: &Config) -> Result<Self, Error> {
         let (crypto, keys) = (CRYPTO.crypto(), &config.keys);
         let (key, salt) = (&keys.local_master_key, &keys.local_master_salt);
@@ -117,6 +134,7 @@ impl Srtp {
             media,
             outbound,
             inbound,
+            reporters: Vec::new(),
         })
     }
 
@@ -160,8 +178,29 @@ impl Srtp {
 
     /// The RTCP packet in a datagram, if it is authentic and no repetition.
     pub(crate) fn open_report(&mut self, datagram: &[u8]) -> Result<bytes::BytesMut, Error> {
+        // The engine takes a report that says it is not encrypted without a look at its tag.
+        if matches!(self.media, Outbound::Sha1) && is_clear(datagram) {
+            return Err(Error::RtcpFailedToVerifyAuthTag);
+        }
+        let reporter = datagram
+            .get(4..8)
+            .and_then(|ssrc| ssrc.first_chunk().copied());
+        let reporter = u32::from_be_bytes(reporter.ok_or(Error::ErrTooShortRtcp)?);
+        if !self.reporters.contains(&reporter) {
+            if self.reporters.len() >= REPORTERS_MAX {
+                return Err(Error::RtcpFailedToVerifyAuthTag);
+            }
+            self.reporters.push(reporter);
+        }
         self.inbound.decrypt_rtcp(datagram)
     }
+}
+
+/// Whether an SRTCP packet with a tag of SHA-1 says that it is not encrypted (RFC 3711 3.4).
+fn is_clear(datagram: &[u8]) -> bool {
+    let at = datagram.len().checked_sub(SHA1_TAG_BYTES + 4);
+    let flags = at.and_then(|at| datagram.get(at));
+    flags.is_none_or(|flags| flags & 0x80 == 0)
 }
 
 impl Gcm {
@@ -250,6 +289,40 @@ pub(crate) mod tests {
             .set_session_keys_from_keying_material(&secret, false)
             .unwrap();
         config
+    }
+
+    /// A report that says it is in the clear needs no key, so it proves nothing.
+    #[test]
+    fn a_report_is_taken_only_if_it_is_encrypted_and_from_one_of_few() {
+        for profile in [
+            ProtectionProfile::AeadAes128Gcm,
+            ProtectionProfile::Aes128CmHmacSha1_80,
+        ] {
+            let config = config(profile);
+            let mut srtp = Srtp::from_config(&config).unwrap();
+            let keys = &config.keys;
+            let (key, salt) = (&keys.remote_master_key, &keys.remote_master_salt);
+            let crypto = CRYPTO.crypto();
+            let mut viewer = Context::new(key, salt, profile, None, None, crypto).unwrap();
+            let report = |ssrc: u32| [&[0x80, 201, 0, 1][..], &ssrc.to_be_bytes()].concat();
+            let sealed = viewer.encrypt_rtcp(&report(1)).unwrap();
+            assert_eq!(srtp.open_report(&sealed).unwrap()[..], report(1)[..]);
+            assert!(srtp.open_report(&sealed).is_err(), "a repetition");
+            let clear = [report(1), vec![0; 40]].concat();
+            assert!(srtp.open_report(&clear).is_err(), "{profile:?}");
+            for ssrc in 2..100 {
+                assert!(
+                    srtp.open_report(&[report(ssrc), vec![0x80; 40]].concat())
+                        .is_err()
+                );
+            }
+            assert_eq!(srtp.reporters.len(), REPORTERS_MAX);
+            let sealed = viewer.encrypt_rtcp(&report(1)).unwrap();
+            assert!(
+                srtp.open_report(&sealed).is_ok(),
+                "who was there before is heard"
+            );
+        }
     }
 
     /// What is made here is what the engine makes, over rounds of the sequence number as well.

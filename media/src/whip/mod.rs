@@ -13,7 +13,7 @@ mod connection;
 pub(crate) mod depacketise;
 mod ingest;
 mod path;
-mod reorder;
+pub(crate) mod reorder;
 mod runtime;
 mod session;
 #[cfg(test)]

@@ -27,7 +27,7 @@ const ASKS_MAX: u8 = 10;
 
 /// What comes next of a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next<P> {
+pub(crate) enum Next<P> {
     Packet(P),
     /// At least one packet was given up here.
     Lost,
@@ -42,7 +42,7 @@ struct Missing {
 
 /// The packets of one stream.
 #[derive(Debug)]
-pub(super) struct Reorder<P> {
+pub(crate) struct Reorder<P> {
     /// The number that is given out next, with its rounds.
     next: Option<u64>,
     newest: u64,
@@ -69,7 +69,7 @@ impl<P> Default for Reorder<P> {
 
 impl<P> Reorder<P> {
     /// A packet came. False when it was given up, given out or is here already.
-    pub(super) fn push(&mut self, now: Instant, number: u16, packet: P) -> bool {
+    pub(crate) fn push(&mut self, now: Instant, number: u16, packet: P) -> bool {
         let Some(next) = self.next else {
             // A round below, so that those just before it have numbers too.
             let first = u64::from(number) + (1 << 16);
@@ -106,7 +106,7 @@ impl<P> Reorder<P> {
     }
 
     /// What can be given out now.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<Next<P>> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Next<P>> {
         let next = self.next?;
         let (&first, &(came, _)) = self.waiting.first_key_value()?;
         if first > next {
@@ -129,12 +129,12 @@ impl<P> Reorder<P> {
     }
 
     /// How many packets were given out and how many given up since this was asked last.
-    pub(super) fn take_counts(&mut self) -> (u64, u64) {
+    pub(crate) fn take_counts(&mut self) -> (u64, u64) {
         std::mem::take(&mut self.counts)
     }
 
     /// The numbers to ask for now, in order.
-    pub(super) fn asks(&mut self, now: Instant) -> Vec<u16> {
+    pub(crate) fn asks(&mut self, now: Instant) -> Vec<u16> {
         let mut out = Vec::new();
         for (number, missing) in &mut self.missing {
             if missing.due().is_some_and(|due| due <= now) {
@@ -147,7 +147,7 @@ impl<P> Reorder<P> {
     }
 
     /// When [`Self::pop`] or [`Self::asks`] may give something without a new packet.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let asks = self.missing.values().filter_map(Missing::due).min();
         let first = self.waiting.first_key_value();
         let over = first.map(|(_, (came, _))| *came + WAIT_MAX);

@@ -1,44 +1,18 @@
-//! What must hold for any bytes: one function per parser of network bytes.
-//!
-//! The targets of `media/fuzz` and the replay of their corpora in `media/tests/corpora.rs` call
-//! these. Each asserts more than that nothing panics: an input read in pieces reads the same, what
-//! was written reads back, what comes out is bounded by what went in.
-//!
-//! Not here: what well-formed input means; the tests beside each parser say that.
+//! RTMP and FLV: the bytes of a publisher.
 
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 
-use crate::bitstream::h264::{self, NalKind, SpsFacts};
-use crate::bitstream::{av1, hevc, opus};
+use super::piece;
+use crate::bitstream::h264::{self, NalKind};
+use crate::bitstream::{av1, hevc};
 use crate::flv::{Demuxer, FlvError, Units};
-use crate::frame::{Codec, Kind, Sample, Shape, TrackInfo};
-use crate::hls::{Directives, Skip};
+use crate::frame::{Codec, Kind, Sample};
 use crate::rtmp::amf::{self, Value};
 use crate::rtmp::chunk::{ChunkError, ChunkReader, ChunkWriter, Message, MessageLimits, kind};
 use crate::rtmp::session::{Session, SessionEvent};
-use crate::webrtc::sdp::Offer;
-use crate::webrtc::{Answer, Credentials};
-
-/// A fuzz target: takes any bytes, panics when something that must hold does not.
-pub type Target = fn(&[u8]);
-
-/// Every target by its name, which is also the name of its corpus.
-pub const TARGETS: [(&str, Target); 11] = [
-    ("rtmp_chunk", rtmp_chunk),
-    ("amf", amf),
-    ("flv_tag", flv_tag),
-    ("enhanced_flv", enhanced_flv),
-    ("rtmp_session", rtmp_session),
-    ("h264_nal", h264_nal),
-    ("hevc_sps", hevc_sps),
-    ("av1_obu", av1_obu),
-    ("opus_toc", opus_toc),
-    ("sdp_offer", sdp_offer),
-    ("hls_directives", hls_directives),
-];
 
 /// Chunks: any split reads the same, and what was read can be written and read again.
 ///
@@ -262,6 +236,32 @@ pub fn rtmp_session(data: &[u8]) {
     assert_eq!(whole, pieces, "pieces of {piece}");
 }
 
+/// A handshake: any split of it is answered the same, within what a handshake answers.
+///
+/// The first byte is the size of the pieces.
+pub fn handshake(data: &[u8]) {
+    let (piece, bytes) = piece(data);
+    let now = Instant::now();
+    let shake = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let mut session = Session::new(now);
+        let (mut events, mut answered) = (Vec::new(), 0);
+        for piece in pieces {
+            session.receive(now, piece);
+            events.extend(std::iter::from_fn(|| session.poll()).map(|event| format!("{event:?}")));
+            answered += session.take_output().len();
+        }
+        (events, answered)
+    };
+    if bytes.is_empty() {
+        return;
+    }
+    let whole = shake(&mut std::iter::once(bytes));
+    let pieces = shake(&mut bytes.chunks(piece));
+    assert_eq!(whole, pieces, "pieces of {piece}");
+    // Our version, our random bytes, and theirs once they came; each message gets a short answer.
+    assert!(whole.1 <= 4_096 + 512 * bytes.len());
+}
+
 /// Runs a session to its end; returns its events in words.
 fn drive<'a>(
     now: Instant,
@@ -355,172 +355,4 @@ fn publishing(now: Instant) -> Session {
     session.accept(now);
     session.take_output();
     session
-}
-
-/// H.264: records and NAL units survive being written and read.
-pub fn h264_nal(data: &[u8]) {
-    let bytes = Bytes::copy_from_slice(data);
-    if let Ok(config) = h264::Config::parse(&bytes) {
-        let _ = config.facts();
-        let four = h264::Config {
-            length_bytes: 4,
-            ..config
-        };
-        assert_eq!(h264::Config::parse(&four.build()), Ok(four));
-    }
-    if let Ok(facts) = SpsFacts::parse(data) {
-        assert!(facts.width > 0 && facts.height > 0);
-    }
-    for length_bytes in [1, 2, 4] {
-        let units = h264::nals_of(data, length_bytes);
-        let good: Vec<&[u8]> = units.map_while(Result::ok).collect();
-        assert!(good.iter().all(|nal| !nal.is_empty()));
-        let mut written = BytesMut::new();
-        for nal in &good {
-            h264::put_nal(&mut written, nal);
-        }
-        let again: Result<Vec<&[u8]>, _> = h264::nals(&written).collect();
-        assert_eq!(again, Ok(good));
-    }
-    let units = h264::split_annex_b(&bytes);
-    let mut joined = BytesMut::new();
-    for unit in &units {
-        joined.put_slice(&[0, 0, 0, 1]);
-        joined.put_slice(unit);
-    }
-    assert_eq!(h264::split_annex_b(&joined.freeze()), units);
-}
-
-/// HEVC: a set that reads gives a record that reads back; a record survives the same.
-pub fn hevc_sps(data: &[u8]) {
-    let bytes = Bytes::copy_from_slice(data);
-    if let Ok(facts) = hevc::SpsFacts::parse(data) {
-        assert!(facts.width > 0 && facts.height > 0);
-        assert!((8..=15).contains(&facts.luma_bits) && (1..=7).contains(&facts.sub_layers));
-        let other = Bytes::from_static(&[0x40, 1, 0]);
-        let (vps, pps) = (vec![other.clone()], vec![other]);
-        if let Ok(config) = hevc::Config::new(vps, vec![bytes.clone()], pps) {
-            let record = config.build().expect("the set was read before");
-            assert_eq!(hevc::Config::parse(&record), Ok(config));
-        }
-    }
-    if let Ok(config) = hevc::Config::parse(&bytes)
-        && let Ok(record) = config.build()
-    {
-        let four = hevc::Config {
-            length_bytes: 4,
-            ..config
-        };
-        assert_eq!(hevc::Config::parse(&record), Ok(four));
-    }
-}
-
-/// AV1: OBUs put together are the unit; records and sequence headers survive being written.
-pub fn av1_obu(data: &[u8]) {
-    let bytes = Bytes::copy_from_slice(data);
-    let whole: Vec<&[u8]> = av1::obus(data)
-        .map_while(|obu| Some(obu.ok()?.whole))
-        .collect();
-    assert!(data.starts_with(&whole.concat()));
-    assert!(whole.iter().all(|obu| !obu.is_empty()));
-    let record = av1::Config::parse(&bytes).ok().flatten();
-    let sequence = av1::Config::new(bytes).ok();
-    for config in record.into_iter().chain(sequence) {
-        assert!(config.facts.width > 0 && config.facts.height > 0);
-        assert_eq!(av1::Config::parse(&config.build()), Ok(Some(config)));
-    }
-}
-
-/// Opus: packets have a length a decoder can have; headers give what one of ours gives.
-pub fn opus_toc(data: &[u8]) {
-    if let Ok(samples) = opus::samples(data) {
-        assert!(samples > 0 && samples <= 5_760 && samples.is_multiple_of(120));
-    }
-    if let Ok(channels) = opus::channels(data) {
-        assert_eq!(opus::channels(&opus::head(channels)), Ok(channels));
-    }
-}
-
-/// A source whose record begins with these bytes.
-fn picture_info(codec: Codec, head: &[u8]) -> TrackInfo {
-    TrackInfo {
-        codec,
-        generation: 0,
-        shape: Shape::Video {
-            width: 640,
-            height: 360,
-        },
-        config: [head, &[0; 10]].concat().into(),
-        reorder_frames: Some(0),
-    }
-}
-
-/// Offers: the answer to one has its sections in its order, and is not much longer.
-pub fn sdp_offer(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else {
-        return;
-    };
-    let sources = [
-        None,
-        Some((Codec::H264, [1, 77, 0])),
-        Some((Codec::Hevc, [1, 1, 0x60])),
-        Some((Codec::Av1, [0x81, 0, 0x0c])),
-    ];
-    for source in sources {
-        let source = source.map(|(codec, head)| picture_info(codec, &head));
-        let Ok(offer) = Offer::read(text, source.as_ref()) else {
-            continue;
-        };
-        let ours = Credentials {
-            ufrag: "ufrag".into(),
-            password: "password".into(),
-        };
-        let answer = Answer {
-            offer: &offer,
-            session: 1,
-            ice: &ours,
-            fingerprint: "AA",
-            candidates: &[],
-            video_ssrc: 1,
-            audio_ssrc: 2,
-        };
-        let answer = answer.text();
-        let kinds = |text: &str| -> Vec<String> {
-            let sections = text.lines().filter_map(|line| line.strip_prefix("m="));
-            let kinds = sections.filter_map(|section| section.split(' ').next());
-            kinds.map(str::to_owned).collect()
-        };
-        assert_eq!(kinds(&answer), kinds(text));
-        assert!(answer.len() <= text.len() + 2_048 * (offer.sections.len() + 1));
-        let is_line = |line: &str| line.get(1..2) == Some("=") && !line.contains(['\r', '\0']);
-        assert!(answer.split_terminator("\r\n").all(is_line));
-    }
-}
-
-/// Delivery directives: what was read can be written and reads back, beside other parameters.
-pub fn hls_directives(data: &[u8]) {
-    let Ok(query) = std::str::from_utf8(data) else {
-        return;
-    };
-    let Ok(directives) = Directives::parse(query) else {
-        return;
-    };
-    assert!(directives.part.is_none() || directives.msn.is_some());
-    let skip = directives.skip.map(|skip| match skip {
-        Skip::Segments => "_HLS_skip=YES".to_owned(),
-        Skip::DateRanges => "_HLS_skip=v2".to_owned(),
-    });
-    let part = directives.part.map(|part| format!("_HLS_part={part}"));
-    let msn = directives.msn.map(|msn| format!("_HLS_msn={msn}"));
-    let other = Some("token=a".to_owned());
-    let pairs: Vec<String> = [skip, other, part, msn].into_iter().flatten().collect();
-    assert_eq!(Directives::parse(&pairs.join("&")), Ok(directives));
-}
-
-/// The first byte as the size of pieces, and the rest.
-fn piece(data: &[u8]) -> (usize, &[u8]) {
-    match data.split_first() {
-        Some((&size, rest)) => (usize::from(size).max(1), rest),
-        None => (1, data),
-    }
 }
