@@ -6,8 +6,9 @@ use bytes::{Bytes, BytesMut};
 use ffmpeg_next::util::format::Pixel;
 use ffmpeg_next::util::frame;
 
+use super::depacketise;
 use crate::bitstream::h264::{self, NalKind};
-use crate::frame::{Frame, RtpPayload, TrackId};
+use crate::frame::{Codec, Frame, RtpPayload, TrackId};
 use crate::time::MediaTime;
 use crate::transcode::encoder::{VideoEncoder, VideoSettings};
 use crate::webrtc::packetise::payloads;
@@ -56,6 +57,20 @@ impl Pictures {
             }
         }
         Self { all }
+    }
+}
+
+impl Pictures {
+    /// So many of HEVC or AV1: their parameters are real, what they show is not.
+    pub(super) fn of_codec(codec: Codec, count: u32) -> Self {
+        let all = (0..count).map(|n| {
+            let is_key = n % GOP == 0;
+            let body = |size| vec![u8::try_from(n % 255 + 1).unwrap(); size];
+            let payload = depacketise::testing::payload(codec, is_key, &[body(900), body(80)]);
+            let packets = depacketise::testing::packets(codec, is_key, &payload, PAYLOAD_BYTES_MAX);
+            (is_key, payload, packets)
+        });
+        Self { all: all.collect() }
     }
 }
 

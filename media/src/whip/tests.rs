@@ -8,7 +8,7 @@ use rtc::interceptor::Registry;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
 use rtc::peer_connection::configuration::media_engine::{
-    MIME_TYPE_H264, MIME_TYPE_OPUS, MediaEngine,
+    MIME_TYPE_AV1, MIME_TYPE_H264, MIME_TYPE_HEVC, MIME_TYPE_OPUS, MediaEngine,
 };
 use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::sdp::RTCSessionDescription;
@@ -64,14 +64,21 @@ impl PeerConnectionEventHandler for Told {
     }
 }
 
-fn picture_codec() -> RTCRtpCodec {
-    let line = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
+fn picture_codec(codec: Codec) -> RTCRtpCodec {
+    let (mime_type, line) = match codec {
+        Codec::Hevc => (MIME_TYPE_HEVC, "level-id=93;profile-id=1;tier-flag=0"),
+        Codec::Av1 => (MIME_TYPE_AV1, "level-idx=5;profile=0;tier=0"),
+        _ => {
+            let line = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
+            (MIME_TYPE_H264, line)
+        }
+    };
     let feedback = |parameter: &str| RTCPFeedback {
         typ: "nack".into(),
         parameter: parameter.into(),
     };
     RTCRtpCodec {
-        mime_type: MIME_TYPE_H264.into(),
+        mime_type: mime_type.into(),
         clock_rate: 90_000,
         channels: 0,
         sdp_fmtp_line: line.into(),
@@ -115,11 +122,15 @@ struct Client {
 
 impl Client {
     async fn offer() -> Self {
+        Self::offer_of(Codec::H264).await
+    }
+
+    async fn offer_of(codec: Codec) -> Self {
         let (gathered, mut is_gathered) = mpsc::channel(1);
         let (told, state) = watch::channel(RTCPeerConnectionState::New);
         let mut media = MediaEngine::default();
         for (rtp_codec, payload_type, kind) in [
-            (picture_codec(), 102, RtpCodecKind::Video),
+            (picture_codec(codec), 102, RtpCodecKind::Video),
             (sound_codec(), 111, RtpCodecKind::Audio),
         ] {
             let codec = RTCRtpCodecParameters {
@@ -142,7 +153,7 @@ impl Client {
             .with_udp_addrs(vec!["127.0.0.1:0"])
             .build();
         let connection = Box::pin(building).await.unwrap();
-        let video = track(RtpCodecKind::Video, picture_codec(), VIDEO_SSRC);
+        let video = track(RtpCodecKind::Video, picture_codec(codec), VIDEO_SSRC);
         let audio = track(RtpCodecKind::Audio, sound_codec(), AUDIO_SSRC);
         let tracks: [Arc<dyn TrackLocal>; 2] = [
             Arc::clone(&video) as Arc<dyn TrackLocal>,
@@ -302,8 +313,17 @@ async fn published<T>(
     lose_every: usize,
     watch: impl AsyncFnOnce(Running, &Client, &Held) -> T,
 ) -> T {
+    let pictures = Pictures::of(4 * GOP);
+    published_as((Codec::H264, pictures), lose_every, watch).await
+}
+
+async fn published_as<T>(
+    (codec, pictures): (Codec, Pictures),
+    lose_every: usize,
+    watch: impl AsyncFnOnce(Running, &Client, &Held) -> T,
+) -> T {
     let server = Server::start();
-    let mut client = Client::offer().await;
+    let mut client = Client::offer_of(codec).await;
     let accepted = server.accept(&client.offer).await;
     let (wire, answer) = Wire::to(&accepted.answer, lose_every).await;
     let publisher = server.publisher();
@@ -318,7 +338,6 @@ async fn published<T>(
     } = accepted;
     let hub = Arc::clone(&server.hub);
     let session = session.run(publisher, leaves, cancel.clone(), hub);
-    let pictures = Pictures::of(4 * GOP);
     let port = Arc::clone(&server.port);
     let held = Held { control };
     let served = async {
@@ -376,6 +395,28 @@ async fn what_is_lost_on_the_way_is_sent_again_and_pictures_are_whole() {
         running.leaves.cancel();
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_of_hevc_and_av1_come_in_as_those_of_h264_do() {
+    for codec in [Codec::Hevc, Codec::Av1] {
+        let pictures = Pictures::of_codec(codec, 4 * GOP);
+        let sent: Vec<_> = pictures
+            .all
+            .iter()
+            .map(|(_, sent, _)| sent.clone())
+            .collect();
+        let watch = async |running: Running, _client: &Client, _held: &Held| {
+            let broadcast = &running.broadcast;
+            for frame in frames(broadcast, TrackId::Video, 30).await {
+                assert!(sent.contains(&frame.payload), "{codec:?}");
+            }
+            let info = broadcast.source(Kind::Video).unwrap();
+            assert_eq!((info.codec, info.picture_size()), (codec, Some((198, 108))));
+            running.leaves.cancel();
+        };
+        published_as((codec, pictures), 9, watch).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
