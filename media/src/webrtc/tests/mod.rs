@@ -1,6 +1,7 @@
 //! A viewer of the `webrtc` crate watches over loopback, through a wire that loses packets.
 
 mod channel;
+mod own_codec;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -44,6 +45,7 @@ const AVCC: &[u8] = &[
     0x84, 0, 0, 0x03, 0, 0x04, 1, 0, 4, 0x68, 0xce, 0x3c, 0x80,
 ];
 const PAYLOAD_TYPE: u8 = 102;
+const OWN_PAYLOAD_TYPE: u8 = 49;
 const GOP: i64 = 15;
 const PICTURE: Duration = Duration::from_millis(33);
 const WITHIN: Duration = Duration::from_secs(20);
@@ -55,21 +57,29 @@ struct Show {
     hub: Arc<Broadcasts>,
     publisher: Publisher,
     pictures: i64,
+    /// A keyframe, and any other picture.
+    payloads: [Bytes; 2],
 }
 
 impl Show {
     fn start(reorder_frames: u8) -> Self {
+        Self::of(
+            picture_info(reorder_frames),
+            [picture(true), picture(false)],
+        )
+    }
+
+    fn of(info: TrackInfo, payloads: [Bytes; 2]) -> Self {
         let hub = Broadcasts::new(Limits::default());
         let key = BroadcastKey::new("room_1");
         let now = Instant::now();
         let mut publisher = hub.open(key, now, OffsetDateTime::now_utc()).unwrap();
-        publisher
-            .set_track(now, picture_info(reorder_frames))
-            .unwrap();
+        publisher.set_track(now, info).unwrap();
         Self {
             hub,
             publisher,
             pictures: 0,
+            payloads,
         }
     }
 
@@ -83,7 +93,7 @@ impl Show {
             samples: 0,
             is_key: n % GOP == 0,
             is_discardable: false,
-            payload: picture(n % GOP == 0),
+            payload: self.payloads[usize::from(n % GOP != 0)].clone(),
         };
         self.publisher.write(Instant::now(), sample).unwrap();
     }
@@ -154,6 +164,8 @@ struct Traits {
     has_channel: bool,
     /// It protects media with the older profile only.
     is_old: bool,
+    /// Beside H.264 it takes another codec: its name and its parameters.
+    own: Option<(&'static str, &'static str)>,
     terms: Terms,
 }
 
@@ -164,17 +176,21 @@ impl Viewer {
         let is_connected = Arc::new(AtomicBool::new(false));
         let mut media = MediaEngine::default();
         let line = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
-        let codec = RTCRtpCodecParameters {
-            rtp_codec: RTCRtpCodec {
-                mime_type: MIME_TYPE_H264.to_owned(),
-                clock_rate: 90_000,
-                channels: 0,
-                sdp_fmtp_line: line.to_owned(),
-                rtcp_feedback: Vec::new(),
-            },
-            payload_type: PAYLOAD_TYPE,
-        };
-        media.register_codec(codec, RtpCodecKind::Video).unwrap();
+        let own = traits.own.map(|own| (OWN_PAYLOAD_TYPE, own));
+        let h264 = (PAYLOAD_TYPE, (MIME_TYPE_H264, line));
+        for (payload_type, (mime_type, line)) in own.into_iter().chain([h264]) {
+            let codec = RTCRtpCodecParameters {
+                rtp_codec: RTCRtpCodec {
+                    mime_type: mime_type.to_owned(),
+                    clock_rate: 90_000,
+                    channels: 0,
+                    sdp_fmtp_line: line.to_owned(),
+                    rtcp_feedback: Vec::new(),
+                },
+                payload_type,
+            };
+            media.register_codec(codec, RtpCodecKind::Video).unwrap();
+        }
         let registry = register_default_interceptors(Registry::new(), &mut media).unwrap();
         let mut settings = SettingEngineBuilder::new().with_include_loopback_candidate(true);
         if traits.is_old {
@@ -268,7 +284,8 @@ impl Wire {
             let (length, from) = self.socket.recv_from(&mut buffer).await.unwrap();
             let datagram = &buffer[..length];
             let to = if from == self.server {
-                let is_picture = datagram[0] >> 6 == 2 && datagram[1] & 0x7f == PAYLOAD_TYPE;
+                let is_picture = datagram[0] >> 6 == 2
+                    && matches!(datagram[1] & 0x7f, PAYLOAD_TYPE | OWN_PAYLOAD_TYPE);
                 pictures += usize::from(is_picture);
                 if is_picture && pictures % LOST == 0 {
                     self.lost += 1;

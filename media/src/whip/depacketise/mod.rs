@@ -14,7 +14,7 @@ mod av1;
 mod h264;
 mod hevc;
 #[cfg(test)]
-pub(super) mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

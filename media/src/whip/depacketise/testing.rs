@@ -30,7 +30,7 @@ fn hex(digits: &str) -> Bytes {
     (0..digits.len()).step_by(2).map(byte).collect()
 }
 
-pub(in crate::whip) fn sets(codec: Codec) -> [Vec<Bytes>; 3] {
+pub(crate) fn sets(codec: Codec) -> [Vec<Bytes>; 3] {
     match codec {
         Codec::H264 => [vec![hex(SPS)], vec![hex(PPS)], Vec::new()],
         Codec::Hevc => [HEVC_VPS, HEVC_SPS, HEVC_PPS].map(|set| vec![hex(set)]),
@@ -38,7 +38,7 @@ pub(in crate::whip) fn sets(codec: Codec) -> [Vec<Bytes>; 3] {
     }
 }
 
-fn config(codec: Codec) -> Bytes {
+pub(crate) fn config(codec: Codec) -> Bytes {
     let [first, second, third] = sets(codec);
     match codec {
         Codec::H264 => h264::Config::new(first, second).unwrap().build(),
@@ -64,7 +64,7 @@ fn unit(codec: Codec, is_key: bool, body: &[u8]) -> Vec<u8> {
 }
 
 /// A picture in the form that frames have.
-pub(in crate::whip) fn payload(codec: Codec, is_key: bool, bodies: &[Vec<u8>]) -> Bytes {
+pub(crate) fn payload(codec: Codec, is_key: bool, bodies: &[Vec<u8>]) -> Bytes {
     let mut out = BytesMut::new();
     let put = |out: &mut BytesMut, obu: &[u8]| {
         let obu = av1::obus(obu).next().unwrap().unwrap();
@@ -83,12 +83,7 @@ pub(in crate::whip) fn payload(codec: Codec, is_key: bool, bodies: &[Vec<u8>]) -
     out.freeze()
 }
 
-pub(in crate::whip) fn packets(
-    codec: Codec,
-    is_key: bool,
-    payload: &Bytes,
-    max: usize,
-) -> Vec<Bytes> {
+pub(crate) fn packets(codec: Codec, is_key: bool, payload: &Bytes, max: usize) -> Vec<Bytes> {
     let info = TrackInfo {
         codec,
         generation: 0,
