@@ -144,6 +144,8 @@ enum State {
     Deciding(oneshot::Receiver<Decision>, Instant),
     /// Publishing.
     Live(Publisher),
+    /// The publisher said that it stops: it hangs up by itself.
+    Left,
     /// Output is written, then the socket is closed.
     Done,
 }
@@ -181,7 +183,7 @@ impl Connection {
         let mut buffer = BytesMut::new();
         loop {
             self.act();
-            if !self.flush().await || matches!(self.state, State::Done) {
+            if !self.flush().await || matches!(self.state, State::Left | State::Done) {
                 break;
             }
             let is_reading = !matches!(self.state, State::Deciding(..));
@@ -239,7 +241,10 @@ impl Connection {
                         publisher.name_encoder(Instant::now(), &name);
                     }
                 }
-                SessionEvent::Finished => self.finish(EndReason::Finished),
+                SessionEvent::Finished => {
+                    self.finish(EndReason::Finished);
+                    self.state = State::Left;
+                }
                 SessionEvent::Closed(reason) => self.closed(reason),
             }
         }
@@ -418,6 +423,11 @@ impl Connection {
     }
 
     async fn say_goodbye(mut self, cancel: &CancellationToken) {
+        if matches!(self.state, State::Left) {
+            // GStreamer takes a server that closes first, between its last commands, for a broken
+            // connection, and ends with an error what it ended in good order.
+            self.linger(cancel).await;
+        }
         self.finish(EndReason::Lost);
         let unknown = u64::from(self.session.ignored());
         if unknown > 0 {
@@ -430,6 +440,11 @@ impl Connection {
         ) {
             return;
         }
+        self.linger(cancel).await;
+    }
+
+    /// Gives the peer a while to hang up.
+    async fn linger(&mut self, cancel: &CancellationToken) {
         tokio::select! {
             biased;
             () = cancel.cancelled() => {}
@@ -468,7 +483,7 @@ async fn news(state: &mut State) -> News {
             News::Decided(decision)
         }
         State::Live(publisher) => News::Ended(publisher.ended().await),
-        State::Talking | State::Done => std::future::pending().await,
+        State::Talking | State::Left | State::Done => std::future::pending().await,
     }
 }
 

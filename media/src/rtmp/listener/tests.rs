@@ -169,6 +169,30 @@ async fn a_refusal_reaches_a_publisher_that_is_still_sending() {
     assert_eq!(codes, ["NetStream.Publish.Rejected"]);
 }
 
+/// A close between the last commands of GStreamer would be an error to it.
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_stops_is_given_the_time_to_hang_up_first() {
+    let port = port().await;
+    let (connection, mut peer) = port.live().await;
+    let began = Instant::now();
+    let stop = async {
+        let command = [
+            Value::text("FCUnpublish"),
+            Value::Number(3.0),
+            Value::Null,
+            Value::text("live_key"),
+        ];
+        let bytes = amf::write(&command);
+        let stops = chunks(&[message(kind::COMMAND, 0, bytes)]);
+        peer.write_all(&stops).await.unwrap();
+        let mut output = Vec::new();
+        peer.read_to_end(&mut output).await.unwrap();
+        began.elapsed()
+    };
+    let ((), closed_after) = tokio::join!(connection.run(CancellationToken::new()), stop);
+    assert!(closed_after >= LINGER, "{closed_after:?}");
+}
+
 /// What a stranger did on ten connections, until nobody of that address may come any more.
 async fn refused_ten_times(port: &Port, work: impl Fn(&mut Connection)) -> Option<Turned> {
     let gate = Gate::default();
