@@ -1,14 +1,11 @@
 //! Two viewers at once, one over each protocol, in headless Chromium (`browser/audience.mjs`).
 
-use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use crate::client::{Client, script};
 use crate::server::Server;
 
 const READY_MAX: Duration = Duration::from_secs(150);
@@ -17,9 +14,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Two viewers; gone when dropped.
 pub(crate) struct Audience {
-    _child: Child,
-    words: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
+    browser: Client,
 }
 
 /// What both see.
@@ -65,29 +60,9 @@ impl Audience {
             "pictures": server.folder(),
             "protocols": protocols,
         });
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser/audience.mjs");
-        let mut node = Command::new("node");
-        node.arg(script)
-            .arg(task.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true);
-        let mut child = node.spawn().unwrap();
-        let words = child.stdin.take().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = timeout(READY_MAX, lines.next_line()).await;
-        let first = first.expect("both pages show a picture in time").unwrap();
-        assert_eq!(
-            first.as_deref(),
-            Some("ready"),
-            "the browser failed: see above"
-        );
-        Self {
-            _child: child,
-            words,
-            lines,
-        }
+        let mut browser = Client::start(script("browser/audience.mjs", &task));
+        assert_eq!(browser.line(READY_MAX).await, "ready");
+        Self { browser }
     }
 
     /// What both see now.
@@ -106,13 +81,8 @@ impl Audience {
     }
 
     async fn say(&mut self, word: &str) -> Seen {
-        self.words
-            .write_all(format!("{word}\n").as_bytes())
-            .await
-            .unwrap();
-        let line = timeout(LOOK_MAX, self.lines.next_line()).await;
-        let line = line.expect("the browser answers").unwrap();
-        serde_json::from_str(&line.expect("the browser is there: see above")).unwrap()
+        self.browser.say(word).await;
+        serde_json::from_str(&self.browser.line(LOOK_MAX).await).unwrap()
     }
 
     /// Waits until both see what is wanted; what they saw then, and how long it took.

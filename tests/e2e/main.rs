@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod audience;
 #[cfg(test)]
+mod client;
+#[cfg(test)]
 mod link;
 #[cfg(test)]
 mod networks;

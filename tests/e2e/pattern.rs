@@ -6,8 +6,9 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::Command;
 use tokio::time::timeout;
+
+use crate::client::program;
 
 const WIDTH: usize = 1_280;
 const HEIGHT: usize = 720;
@@ -59,13 +60,12 @@ impl Seen {
 }
 
 async fn read(hls: &str, arguments: &[&str]) -> Vec<u8> {
-    let mut command = Command::new("ffmpeg");
+    let mut command = program("ffmpeg");
     command
         .args(["-nostdin", "-loglevel", "error", "-i", hls])
         .args(arguments)
         .arg("-")
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true);
+        .stdout(Stdio::piped());
     let output = timeout(READ_MAX, command.output()).await;
     let output = output.expect("ffmpeg reads the show").unwrap();
     assert!(output.status.success(), "ffmpeg failed: see above");

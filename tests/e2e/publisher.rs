@@ -6,12 +6,12 @@
 use std::fmt::Write;
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::timeout;
 
+use crate::client::{program, signal};
 use crate::server::Server;
 
 const STOP_MAX: Duration = Duration::from_secs(10);
@@ -64,17 +64,12 @@ impl Publisher {
         let outputs = format!("[f=flv:onfail=abort]{url}|[f=flv]{}", recording.display());
         let filter = counter_filter(counted);
         let picture = "testsrc2=size=640x360:rate=30";
-        let mut command = Command::new("ffmpeg");
+        let tone = "sine=frequency=1000:sample_rate=44100";
+        let mut command = program("ffmpeg");
         command
             .args(["-nostats", "-loglevel", "verbose"])
             .args(["-re", "-f", "lavfi", "-i", picture])
-            .args([
-                "-re",
-                "-f",
-                "lavfi",
-                "-i",
-                "sine=frequency=1000:sample_rate=44100",
-            ])
+            .args(["-re", "-f", "lavfi", "-i", tone])
             .args(["-map", "0:v", "-map", "1:a", "-vf", &filter])
             .args([
                 "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p",
@@ -91,10 +86,7 @@ impl Publisher {
             ])
             .args(["-c:a", "aac", "-b:a", "128k", "-flags", "+global_header"])
             .args(["-f", "tee", &outputs])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .kill_on_drop(true);
+            .stderr(File::create(&log).unwrap());
         let child = command.spawn().unwrap();
         Self {
             child,
@@ -105,13 +97,7 @@ impl Publisher {
 
     /// Ends the show as a person would; gives the file of what was sent.
     pub(crate) async fn stop(mut self) -> PathBuf {
-        let id = self
-            .child
-            .id()
-            .expect("the show goes on: see ffmpeg.log")
-            .to_string();
-        let sent = Command::new("kill").args(["-INT", &id]).status().await;
-        assert!(sent.unwrap().success());
+        signal(&self.child, "INT").await;
         let ended = timeout(STOP_MAX, self.child.wait()).await;
         ended.expect("ffmpeg ends when asked").unwrap();
         self.recording

@@ -12,6 +12,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::client::signal;
+
 /// The design says 500 ms for a release build on a machine with nothing else to do.
 const START_MAX: Duration = Duration::from_secs(20);
 /// From the publisher's start to a playlist of its show.
@@ -177,9 +179,7 @@ impl Server {
 
     /// Sends SIGTERM and sees the process end well.
     pub(crate) async fn terminate(mut self) {
-        let id = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().await;
-        assert!(sent.unwrap().success());
+        signal(&self.child, "TERM").await;
         let ended = timeout(STOP_MAX, self.child.wait()).await;
         let status = ended.expect("it ends within 16 s of SIGTERM").unwrap();
         assert_eq!(status.code(), Some(0));

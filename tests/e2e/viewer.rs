@@ -1,13 +1,12 @@
 //! A viewer: headless Chromium on the watch page, driven by `browser/watch.mjs`.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::client::script;
 use crate::server::Server;
 
 /// Over the watched time: start of the browser, the card, sound, pictures.
@@ -92,14 +91,9 @@ impl Viewer<'_> {
             "watch_ms": u64::try_from(self.watched.as_millis()).unwrap(),
             "pictures": server.folder(),
         });
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser/watch.mjs");
-        let mut node = Command::new("node");
-        node.arg(script)
-            .arg(task.to_string())
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true);
-        let output = timeout(self.watched + AROUND_MAX, node.output()).await;
+        let mut browser = script("browser/watch.mjs", &task);
+        browser.stdout(Stdio::piped());
+        let output = timeout(self.watched + AROUND_MAX, browser.output()).await;
         let output = output.expect("the browser is done in time").unwrap();
         assert!(output.status.success(), "the viewer failed: see above");
         serde_json::from_slice(&output.stdout).unwrap()

@@ -1,14 +1,10 @@
 //! Headless Chromium as a publisher over WHIP, driven by `browser/publish.mjs`.
 
-use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::timeout;
 
+use crate::client::{Client, script};
 use crate::server::Server;
 
 const LIVE_MAX: Duration = Duration::from_secs(60);
@@ -16,8 +12,7 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// A browser that publishes; killed when dropped.
 pub(crate) struct WhipPublisher {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    browser: Client,
 }
 
 /// What the browser says of what it sent.
@@ -42,31 +37,14 @@ impl WhipPublisher {
             "whip": server.urls.whip,
             "stream_key": server.urls.stream_key,
         });
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/browser/publish.mjs");
-        let mut node = Command::new("node");
-        node.arg(script)
-            .arg(task.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true);
-        let mut child = node.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = timeout(LIVE_MAX, lines.next_line()).await;
-        let first = first.expect("the browser is live in time").unwrap();
-        assert_eq!(
-            first.as_deref(),
-            Some("live"),
-            "the browser failed: see above"
-        );
-        Self { child, lines }
+        let mut browser = Client::start(script("browser/publish.mjs", &task));
+        assert_eq!(browser.line(LIVE_MAX).await, "live");
+        Self { browser }
     }
 
     /// Leaves as a person would who closes the page in good order.
     pub(crate) async fn stop(mut self) -> Sent {
-        drop(self.child.stdin.take());
-        let last = timeout(STOP_MAX, self.lines.next_line()).await;
-        let last = last.expect("the browser leaves in time").unwrap();
-        serde_json::from_str(&last.expect("it says what it sent")).unwrap()
+        self.browser.hang_up();
+        serde_json::from_str(&self.browser.line(STOP_MAX).await).unwrap()
     }
 }
