@@ -11,6 +11,7 @@ readonly BUILD_PACKAGES=(
 readonly TEST_PACKAGES=(
   ffmpeg postgresql nats-server
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+  gstreamer1.0-plugins-ugly gstreamer1.0-libav
 )
 # Vite, which builds the pages, needs this Node, and its lock file an npm that reads it.
 readonly NODE_MAJOR=20 NODE_MINOR=19 NPM_MAJOR=11

@@ -8,6 +8,10 @@ mod audience;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod clip;
+#[cfg(test)]
+mod encoders;
+#[cfg(test)]
 mod link;
 #[cfg(test)]
 mod networks;
@@ -15,6 +19,8 @@ mod networks;
 mod outages;
 #[cfg(test)]
 mod pattern;
+#[cfg(test)]
+mod probe;
 #[cfg(test)]
 mod publisher;
 #[cfg(test)]
@@ -109,7 +115,7 @@ async fn the_demo_is_on_air_by_itself_with_picture_sound_and_cards() {
     let server = Server::start_show("demo").await;
     // ffmpeg knows no parts: it needs a whole segment.
     server.listed("#EXTINF").await;
-    let show = pattern::Seen::of(&server.urls.hls).await;
+    let show = pattern::Seen::of(&server.urls.hls, pattern::DEMO).await;
     show.check();
     // A passing card is in the parts alone: the owner of its ID3 frame tells it.
     server.carried(b"lamplight/cue/1").await;

@@ -1,7 +1,7 @@
-//! What the demo's own show looks and sounds like to ffmpeg over LL-HLS.
+//! What a show looks and sounds like to ffmpeg over LL-HLS.
 //!
-//! Along the lower edge of the picture its number stands as boxes, white for 1, and below each box
-//! its reverse.
+//! The number of a picture stands in it as two rows of boxes, of which one is the reverse of the
+//! other.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,13 +10,33 @@ use tokio::time::timeout;
 
 use crate::client::program;
 
-const WIDTH: usize = 1_280;
-const HEIGHT: usize = 720;
 const BITS: usize = 16;
-const ROW: usize = 12;
 const PICTURES: usize = 60;
 /// Longer than reading two seconds of a live show takes anywhere.
 const READ_MAX: Duration = Duration::from_secs(60);
+
+/// Where a show has the numbers of its pictures.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    width: usize,
+    height: usize,
+    /// The line through the row that is white for 1, and the one through its reverse.
+    lines: [usize; 2],
+}
+
+/// The demo's own show: along the lower edge.
+pub(crate) const DEMO: Layout = Layout {
+    width: 1_280,
+    height: 720,
+    lines: [702, 714],
+};
+
+/// Shows of [`crate::clip`]: along the upper edge.
+pub(crate) const CLIP: Layout = Layout {
+    width: 640,
+    height: 360,
+    lines: [60, 20],
+};
 
 #[derive(Debug)]
 pub(crate) struct Seen {
@@ -26,7 +46,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    pub(crate) async fn of(hls: &str) -> Self {
+    pub(crate) async fn of(hls: &str, layout: Layout) -> Self {
         let pictures = [
             "-map",
             "0:v",
@@ -41,8 +61,9 @@ impl Seen {
         let sound = read(hls, &["-map", "0:a", "-f", "s16le", "-t", "1"]).await;
         let samples = sound.chunks_exact(2);
         let loudness = samples.map(|two| i16::from_le_bytes([two[0], two[1]]).unsigned_abs());
+        let pictures = luma.chunks_exact(layout.width * layout.height);
         Self {
-            numbers: luma.chunks_exact(WIDTH * HEIGHT).map(number).collect(),
+            numbers: pictures.map(|luma| layout.number(luma)).collect(),
             loudest: loudness.max().unwrap_or(0),
         }
     }
@@ -72,19 +93,21 @@ async fn read(hls: &str, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// The number of a picture; nothing if the two rows of boxes disagree.
-fn number(luma: &[u8]) -> Option<u32> {
-    let is_white = |bit: usize, y: usize| {
-        let x = bit * (WIDTH / BITS) + WIDTH / BITS / 2;
-        luma[y * WIDTH + x] > 128
-    };
-    let mut number = 0;
-    for bit in 0..BITS {
-        let is_set = is_white(bit, HEIGHT - ROW - ROW / 2);
-        if is_set == is_white(bit, HEIGHT - ROW / 2) {
-            return None;
+impl Layout {
+    /// The number of a picture; nothing if the two rows of boxes disagree.
+    fn number(self, luma: &[u8]) -> Option<u32> {
+        let is_white = |bit: usize, y: usize| {
+            let x = (2 * bit + 1) * self.width / (2 * BITS);
+            luma[y * self.width + x] > 128
+        };
+        let mut number = 0;
+        for bit in 0..BITS {
+            let [is_set, is_reverse] = self.lines.map(|y| is_white(bit, y));
+            if is_set == is_reverse {
+                return None;
+            }
+            number |= u32::from(is_set) << bit;
         }
-        number |= u32::from(is_set) << bit;
+        Some(number)
     }
-    Some(number)
 }

@@ -3,7 +3,6 @@
 //! A frame counter is burnt into the picture: 16 boxes, black for 1, and below them the same
 //! inverted. What is sent is also kept in a file, whose stamps are those of the RTMP messages.
 
-use std::fmt::Write;
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,13 +11,12 @@ use tokio::process::Child;
 use tokio::time::timeout;
 
 use crate::client::{program, signal};
+use crate::clip::{PICTURE, TONE, counter_filter};
 use crate::server::Server;
 
 const STOP_MAX: Duration = Duration::from_secs(10);
 /// ffmpeg gives up by itself once the server has closed the connection.
 const REFUSED_MAX: Duration = Duration::from_secs(30);
-const BITS: u32 = 16;
-const CELL: u32 = 40;
 
 /// One run of ffmpeg in a show.
 #[derive(Clone, Copy, Debug)]
@@ -63,13 +61,11 @@ impl Publisher {
         let log = server.folder().join(format!("ffmpeg{number}.log"));
         let outputs = format!("[f=flv:onfail=abort]{url}|[f=flv]{}", recording.display());
         let filter = counter_filter(counted);
-        let picture = "testsrc2=size=640x360:rate=30";
-        let tone = "sine=frequency=1000:sample_rate=44100";
         let mut command = program("ffmpeg");
         command
             .args(["-nostats", "-loglevel", "verbose"])
-            .args(["-re", "-f", "lavfi", "-i", picture])
-            .args(["-re", "-f", "lavfi", "-i", tone])
+            .args(["-re", "-f", "lavfi", "-i", PICTURE])
+            .args(["-re", "-f", "lavfi", "-i", TONE])
             .args(["-map", "0:v", "-map", "1:a", "-vf", &filter])
             .args([
                 "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p",
@@ -115,21 +111,4 @@ impl Publisher {
         assert!(!status.success(), "ffmpeg thinks that all went well");
         std::fs::read_to_string(self.log).unwrap()
     }
-}
-
-fn counter_filter(counted: u32) -> String {
-    let mut filter = String::from("drawbox=x=0:y=0:w=640:h=80:color=white:t=fill");
-    for bit in 0..BITS {
-        let x = bit * CELL;
-        for (row, test) in [(0, "gt"), (CELL, "eq")] {
-            let when = format!("{test}(bitand(n+{counted},{}),0)", 1_u32 << bit);
-            let place = format!("x={x}:y={row}:w={CELL}:h={CELL}");
-            write!(
-                filter,
-                ",drawbox={place}:color=black:t=fill:enable='{when}'"
-            )
-            .expect("a String takes all text");
-        }
-    }
-    filter
 }

@@ -172,6 +172,25 @@ impl Server {
         carried.expect("a segment carries it: see server.log");
     }
 
+    /// Waits until a line of the log holds all these words.
+    pub(crate) async fn logged(&self, words: &[&str]) {
+        let logged = async {
+            while self.times_logged(words) == 0 {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        timeout(LISTED_MAX, logged)
+            .await
+            .unwrap_or_else(|_| panic!("{words:?} was not logged: see server.log"));
+    }
+
+    /// How many lines of the log hold all these words.
+    pub(crate) fn times_logged(&self, words: &[&str]) -> usize {
+        let log = std::fs::read_to_string(self.folder.join("server.log")).unwrap();
+        let holds = |line: &&str| words.iter().all(|word| line.contains(word));
+        log.lines().filter(holds).count()
+    }
+
     /// Where this test keeps what it made.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
