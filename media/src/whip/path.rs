@@ -26,7 +26,7 @@ use crate::webrtc::{Credentials, Dropped, Inbox, Letter, Lite, Names, Port};
 /// Where the connection believes its peer to be; it is never sent to (RFC 5737).
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 /// Checks towards the connection, which keep it believing that its peer is there.
-const CHECK_EVERY: Duration = Duration::from_secs(2);
+pub(super) const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// Of ours that the connection has not read yet.
 const INWARD_MAX: usize = 32;
 
@@ -197,6 +197,10 @@ impl State {
             let password = &self.within.remote().password;
             let answer = stun::success(message.transaction, PEER, password);
             self.put_inward(answer);
+            // A path is taken only by a check that comes after its own was answered, and DTLS does
+            // not begin before: without another one now it would wait for the next tick.
+            self.checked = None;
+            self.check_within(Instant::now());
         }
     }
 

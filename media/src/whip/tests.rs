@@ -29,6 +29,7 @@ use webrtc::peer_connection::{
     RTCPeerConnectionState,
 };
 
+use super::path::CHECK_EVERY;
 use super::testing::{GOP, Pictures};
 use super::{Accepted, Terms, WhipError, accept};
 use crate::broadcast::{Broadcast, BroadcastKey, Broadcasts, Limits, Publisher, Start};
@@ -304,6 +305,8 @@ impl Server {
 
 /// What a session and its wire are driven with.
 struct Running {
+    /// From the answer on.
+    connected_after: Duration,
     leaves: CancellationToken,
     broadcast: Arc<Broadcast>,
 }
@@ -329,7 +332,8 @@ async fn published_as<T>(
     let publisher = server.publisher();
     let leaves = CancellationToken::new();
     let cancel = CancellationToken::new();
-    let running = Running {
+    let mut running = Running {
+        connected_after: Duration::MAX,
         leaves: leaves.clone(),
         broadcast: Arc::clone(publisher.broadcast()),
     };
@@ -344,7 +348,9 @@ async fn published_as<T>(
         tokio::join!(port.run(cancel.clone()), wire.run());
     };
     let goes_on = async {
+        let answered = Instant::now();
         client.connect(answer).await;
+        running.connected_after = answered.elapsed();
         let client = &client;
         tokio::select! {
             () = client.send(&pictures) => unreachable!("it sends for ever"),
@@ -374,6 +380,16 @@ async fn frames(broadcast: &Broadcast, track: TrackId, count: usize) -> Vec<Arc<
         out.push(cursor.next().await.expect("the show goes on").frame);
     }
     out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_stands_before_its_path_is_checked_for_the_second_time() {
+    published(0, async |running, _client, _held| {
+        let after = running.connected_after;
+        assert!(after < CHECK_EVERY, "connected after {after:?}");
+        running.leaves.cancel();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
