@@ -11,7 +11,8 @@ readonly BUILD_PACKAGES=(
 readonly TEST_PACKAGES=(
   ffmpeg postgresql nats-server
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
-  gstreamer1.0-plugins-ugly gstreamer1.0-libav
+  gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice
+  python3-gst-1.0 gir1.2-gst-plugins-bad-1.0 python3-venv
 )
 # Vite, which builds the pages, needs this Node, and its lock file an npm that reads it.
 readonly NODE_MAJOR=20 NODE_MINOR=19 NPM_MAJOR=11
@@ -91,13 +92,27 @@ install_node() {
     fail "Node in .tools does not start: delete .tools and run again"
 }
 
+# A folder of its own for aiortc, at the versions of the list; a list that changed makes it anew.
+install_aiortc() {
+  local list=tests/e2e/peers/requirements.txt folder=.tools/aiortc
+  if cmp -s "$list" "$folder/installed.txt"; then return 0; fi
+  say "installing aiortc into $folder"
+  rm -rf "$folder"
+  /usr/bin/python3 -m venv "$folder" &&
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$list" >&2 ||
+    fail "pip could not install aiortc: check the network and run again"
+  cp "$list" "$folder/installed.txt"
+}
+
 # Rust and Node of this script's own making are found even where the shell's PATH lacks them; the
 # other scripts write the same line.
 export PATH="$PWD/.tools/node_modules/.bin:$PATH:$HOME/.cargo/bin"
 packages=("${BUILD_PACKAGES[@]}")
+tests=no
 for argument in "$@"; do
   case "$argument" in
     --test)
+      tests=yes
       packages+=("${TEST_PACKAGES[@]}")
       # Ubuntu has Chromium only as a snap: any browser of the family will do.
       has_program google-chrome || has_program chromium-browser || packages+=(chromium)
@@ -109,4 +124,5 @@ install_packages "${packages[@]}"
 install_rust
 check_rust
 install_node
+if [ "$tests" = yes ]; then install_aiortc; fi
 say "ready: $(cargo --version), node $(node --version)"

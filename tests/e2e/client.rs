@@ -33,13 +33,18 @@ pub(crate) fn program(name: &str) -> Command {
 
 /// A script of this folder with its task, in the interpreter of its kind.
 pub(crate) fn script(name: &str, task: &serde_json::Value) -> Command {
-    let mut command = program("node");
-    command.arg(
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/e2e")
-            .join(name),
-    );
-    command.arg(task.to_string());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let aiortc = root.join(".tools/aiortc/bin/python");
+    let mut command = match name {
+        _ if name.ends_with(".mjs") => program("node"),
+        _ if name.ends_with("_aiortc.py") => program(&aiortc.display().to_string()),
+        // The system's own Python has the system's GStreamer.
+        _ => program("/usr/bin/python3"),
+    };
+    command
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg(root.join("tests/e2e").join(name))
+        .arg(task.to_string());
     command
 }
 

@@ -20,6 +20,8 @@ mod outages;
 #[cfg(test)]
 mod pattern;
 #[cfg(test)]
+mod players;
+#[cfg(test)]
 mod probe;
 #[cfg(test)]
 mod publisher;
