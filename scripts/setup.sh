@@ -13,6 +13,7 @@ readonly TEST_PACKAGES=(
   gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
   gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-nice
   python3-gst-1.0 gir1.2-gst-plugins-bad-1.0 python3-venv
+  obs-studio xvfb
 )
 # Vite, which builds the pages, needs this Node, and its lock file an npm that reads it.
 readonly NODE_MAJOR=20 NODE_MINOR=19 NPM_MAJOR=11

@@ -16,6 +16,10 @@ mod link;
 #[cfg(test)]
 mod networks;
 #[cfg(test)]
+mod obs;
+#[cfg(test)]
+mod obs_studio;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod pattern;

@@ -239,7 +239,7 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-fn free_tcp_port() -> String {
+pub(crate) fn free_tcp_port() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
