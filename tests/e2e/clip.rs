@@ -1,4 +1,4 @@
-//! Shows of half a minute on disk, for encoders that play a file: a frame counter burnt into the
+//! Shows of a minute on disk, for encoders that play a file: a frame counter burnt into the
 //! picture (16 boxes, black for 1, and below them the same inverted), and a tone.
 
 use std::fmt::Write;
@@ -17,7 +17,7 @@ const BITS: u32 = 16;
 const CELL: u32 = 40;
 const MADE_MAX: Duration = Duration::from_secs(60);
 /// Longer than any test looks at it.
-const SECONDS: &str = "90";
+const SECONDS: &str = "60";
 
 /// Makes a clip whose pictures are counted from `counted`.
 pub(crate) async fn make(server: &Server, counted: u32) -> PathBuf {

@@ -62,7 +62,12 @@ impl Obs {
         let output = File::create(&log).unwrap();
         let mut command = program("obs");
         command
-            .args(["--multi", "--minimize-to-tray", "--unfiltered_log"])
+            .args([
+                "--multi",
+                "--minimize-to-tray",
+                "--unfiltered_log",
+                "--disable-shutdown-check",
+            ])
             .env("DISPLAY", format!(":{}", screen.number))
             .env("QT_QPA_PLATFORM", "xcb")
             .env("HOME", &home)

@@ -8,15 +8,11 @@ import array
 import json
 import sys
 
-import gi
-
-for namespace in ("Gst", "GstApp", "GstSdp", "GstWebRTC"):
-    gi.require_version(namespace, "1.0")
-from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402
-
-import counter  # noqa: E402
-import signal_http  # noqa: E402
-from seen import Seen, fail  # noqa: E402
+import counter
+import signal_http
+import webrtcbin
+from gi.repository import GLib, Gst, GstWebRTC
+from seen import Seen
 
 VIDEO = (
     "application/x-rtp,media=video,encoding-name=H264,payload=96,clock-rate=90000,"
@@ -40,35 +36,23 @@ class Viewer:
         self.peer = Gst.ElementFactory.make("webrtcbin")
         self.peer.set_property("bundle-policy", "max-bundle")
         self.pipeline.add(self.peer)
-        # Kept, since the binding takes over the only reference. Without this address libnice looks
-        # for the others alone, and those do not reach the loopback interface.
-        self.agent = self.peer.get_property("ice-agent")
-        self.agent.emit("add-local-ip-address", "127.0.0.1")
+        self.agent = webrtcbin.reach_loopback(self.peer)
         self.peer.connect("pad-added", self.on_track)
-        bus = self.pipeline.get_bus()
-        bus.add_signal_watch()
-        bus.connect("message::error", lambda _, message: fail(message.parse_error()[0].message))
+        webrtcbin.end_with_errors(self.pipeline)
 
     def watch(self):
         self.pipeline.set_state(Gst.State.PLAYING)
         way = GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY
         for caps in (VIDEO, AUDIO):
             self.peer.emit("add-transceiver", way, Gst.Caps.from_string(caps))
-        offered = Gst.Promise.new_with_change_func(self.on_offer)
-        self.peer.emit("create-offer", None, offered)
+        webrtcbin.negotiate(self.peer, self.exchange)
         self.loop.run()
         self.pipeline.set_state(Gst.State.NULL)
         self.seen.tell(left=signal_http.leave(self.session))
 
-    def on_offer(self, promise):
-        # The reply owns the offer: both stay until the offer was used.
-        reply = promise.get_reply()
-        offer = reply.get_value("offer")
-        self.peer.emit("set-local-description", offer, Gst.Promise.new())
-        answer, self.session = signal_http.offer(self.task["whep"], offer.sdp.as_text())
-        _, sdp = GstSdp.SDPMessage.new_from_text(answer)
-        answer = GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, sdp)
-        self.peer.emit("set-remote-description", answer, Gst.Promise.new())
+    def exchange(self, offer):
+        answer, self.session = signal_http.offer(self.task["whep"], offer)
+        return answer
 
     def on_track(self, _, pad):
         if pad.get_direction() == Gst.PadDirection.SRC:
