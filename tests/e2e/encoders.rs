@@ -23,13 +23,21 @@ const GSTREAMER: &str = "flvmux name=mux streamable=true ! rtmp2sink name=server
     show. ! queue ! clocksync ! audioconvert ! audioresample \
     ! voaacenc bitrate=128000 ! aacparse ! queue ! mux.";
 
+/// Those of packages that are often left out.
+const ELEMENTS: [&str; 4] = ["rtmp2sink", "x264enc", "voaacenc", "avdec_h264"];
+
 /// A running `gst-launch-1.0`; killed when dropped.
 struct GStreamer {
     child: Child,
 }
 
 impl GStreamer {
-    fn start(server: &Server, clip: &Path) -> Self {
+    async fn start(server: &Server, clip: &Path) -> Self {
+        for element in ELEMENTS {
+            let mut look = program("gst-inspect-1.0");
+            let found = look.args(["--exists", element]).status().await.unwrap();
+            assert!(found.success(), "no {element}: run scripts/setup.sh --test");
+        }
         let pipeline = GSTREAMER
             .replace(
                 "name=clip",
@@ -60,7 +68,7 @@ impl GStreamer {
 async fn gstreamer_publishes_every_picture_over_rtmp_and_its_stop_ends_the_broadcast() {
     let server = Server::start("gstreamer").await;
     let clip = clip::make(&server, 0).await;
-    let publisher = GStreamer::start(&server, &clip);
+    let publisher = GStreamer::start(&server, &clip).await;
     server.on_air().await;
     let early = Probe::of(&server).await;
     early.check_tracks("44100");

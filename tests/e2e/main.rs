@@ -1,4 +1,4 @@
-//! The product end to end: real ffmpeg publishes, the real binary serves, real Chromium watches.
+//! The product end to end: real encoders publish, the real binary serves, real players watch.
 //!
 //! Run by `cargo xtask e2e`, which builds the pages and the browser's driver first. What was on
 //! screen, what the server logged and what ffmpeg said is kept under `target/e2e`.

@@ -1,12 +1,21 @@
 """GStreamer's webrtcbin: one offer, its answer, and the end of the pipeline in case of an error."""
 
-import gi
+from seen import fail
 
-for namespace in ("Gst", "GstApp", "GstSdp", "GstWebRTC"):
-    gi.require_version(namespace, "1.0")
+MISSING = "no {}: run scripts/setup.sh --test"
+try:
+    import gi
+
+    for namespace in ("Gst", "GstApp", "GstSdp", "GstWebRTC"):
+        gi.require_version(namespace, "1.0")
+except (ImportError, ValueError):
+    fail(MISSING.format("GStreamer for Python"))
 from gi.repository import Gst, GstSdp, GstWebRTC  # noqa: E402
 
-from seen import fail  # noqa: E402
+Gst.init(None)
+for element in ("webrtcbin", "nicesink", "dtlssrtpenc", "x264enc", "opusenc", "avdec_h264"):
+    if not Gst.ElementFactory.find(element):
+        fail(MISSING.format(element))
 
 
 def reach_loopback(peer):

@@ -100,5 +100,4 @@ class Viewer:
         return Gst.FlowReturn.OK
 
 
-Gst.init(None)
 Viewer(json.loads(sys.argv[1])).watch()

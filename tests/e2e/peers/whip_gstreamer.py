@@ -64,5 +64,4 @@ class Publisher:
             print("live", flush=True)
 
 
-Gst.init(None)
 Publisher(json.loads(sys.argv[1])).publish()
