@@ -46,8 +46,9 @@ fn seeds_with_bytes_changed_dropped_and_doubled_hold_it_too() {
     };
     for (name, target) in TARGETS {
         let folder = fuzz_folder().join("corpus").join(name);
-        for entry in fs::read_dir(&folder).expect("a corpus for each target") {
-            let seed = fs::read(entry.unwrap().path()).expect("a readable seed");
+        // In order, so that every run tries the same.
+        for stem in stems(&folder) {
+            let seed = fs::read(folder.join(stem)).expect("a readable seed");
             for _ in 0..MUTATIONS {
                 let mut bytes = seed.clone();
                 for _ in 0..=draw(4) {

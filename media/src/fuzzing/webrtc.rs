@@ -274,7 +274,8 @@ pub fn jitter(data: &[u8]) {
         let number = rest.get_u16();
         reorder.push(now, number, number);
         let asks = reorder.asks(now);
-        assert!(asks.len() <= 3_000);
+        assert!(asks.len() <= 200, "{} asks", asks.len());
+        assert!(reorder.missing() <= 3_000, "{} missing", reorder.missing());
         while let Some(next) = reorder.pop(now) {
             match next {
                 Next::Lost => has_gap = true,

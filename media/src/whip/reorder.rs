@@ -17,8 +17,10 @@ use tokio::time::Instant;
 const WAIT_MAX: Duration = Duration::from_millis(200);
 /// Packets that wait at once.
 const WAITING_MAX: usize = 512;
-/// A packet this far ahead is of another count: the sender began anew.
+/// A packet this far ahead of what is given out next is of another count: the sender began anew.
 const AHEAD_MAX: u64 = 3_000;
+/// Numbers that are asked for at once: in pairs they fit into a datagram.
+const ASKS_AT_ONCE_MAX: usize = 200;
 /// Packets on their way pass each other: what is missing is asked for after this.
 const ASK_AFTER: Duration = Duration::from_millis(20);
 const ASK_AGAIN: Duration = Duration::from_millis(50);
@@ -78,7 +80,7 @@ impl<P> Reorder<P> {
             return true;
         };
         let full = nearest(self.newest, number);
-        if full > self.newest + AHEAD_MAX {
+        if full > next + AHEAD_MAX {
             self.begin_anew(full);
         } else if full < next || self.waiting.contains_key(&full) {
             return false;
@@ -137,6 +139,9 @@ impl<P> Reorder<P> {
     pub(crate) fn asks(&mut self, now: Instant) -> Vec<u16> {
         let mut out = Vec::new();
         for (number, missing) in &mut self.missing {
+            if out.len() >= ASKS_AT_ONCE_MAX {
+                break;
+            }
             if missing.due().is_some_and(|due| due <= now) {
                 missing.asked = Some(now);
                 missing.asks += 1;
@@ -144,6 +149,11 @@ impl<P> Reorder<P> {
             }
         }
         out
+    }
+
+    /// How many packets are waited for.
+    pub(crate) fn missing(&self) -> usize {
+        self.missing.len()
     }
 
     /// When [`Self::pop`] or [`Self::asks`] may give something without a new packet.
