@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::time::{MediaTime, SourceTime};
 
@@ -185,6 +186,8 @@ pub struct Frame {
     pub payload: Bytes,
     /// Derived RTP payloads; made by the first viewer that needs them.
     pub rtp: OnceLock<Arc<[RtpPayload]>>,
+    /// When it came into its ring.
+    pub arrived: OnceLock<Instant>,
 }
 
 /// What one RTP packet carries of a frame: slices of it, so that they cost no memory of their own.

@@ -125,6 +125,7 @@ fn labels_of(name: &str) -> &'static [&'static str] {
         "keyframe_requests_total" => &["answer"],
         "discontinuities_total" | "publish_takeovers_total" | "overload_steps_total" => &["cause"],
         "udp_dropped_total" => &["reason"],
+        "hls_part_late_seconds" => &["rendition"],
         "rejected_input_total" | "ingest_frames_dropped_total" => &["protocol", "reason"],
         "ingest_frames_total" | "ingest_bytes_total" => &["protocol", "kind"],
         "publish_sessions_total" | "viewer_sessions_total" => &["protocol", "outcome"],

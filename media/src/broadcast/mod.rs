@@ -24,7 +24,7 @@ mod timeline;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub use self::publisher::{CodecChanged, Publisher};
 pub use self::report::{About, PublishReport, TrackReport};
 use self::ring::Ring;
 pub use self::ring::{Cursor, Delivery, Ended, Start, TrackWriter};
-use self::timeline::WallClock;
+use self::timeline::{Stamp, WallClock};
 
 /// A cue for "now" takes the running T when no frame comes for this long.
 const CUE_WAIT: Duration = Duration::from_millis(500);
@@ -428,10 +428,33 @@ impl Broadcast {
         micros(now.saturating_duration_since(origin.unwrap_or(self.opened)))
     }
 
+    /// Lets the wall clock follow a frame, or step with a discontinuity.
+    fn follow(&self, stamp: Stamp, elapsed_us: i64, is_returned: bool) {
+        if stamp.is_discontinuity {
+            let cause = if is_returned {
+                "returned"
+            } else {
+                "reanchored"
+            };
+            self.count("discontinuities_total", cause);
+            self.discontinuities.fetch_add(1, Ordering::AcqRel);
+            self.clock().step(stamp.t, elapsed_us);
+        } else {
+            self.clock().observe(stamp.t, elapsed_us);
+        }
+    }
+
     /// Counts one of something in the hub's counters.
     pub(crate) fn count(&self, name: &'static str, label: &'static str) {
         if let Some(hub) = self.hub.upgrade() {
             hub.stats().add(name, label, 1);
+        }
+    }
+
+    /// Takes a measurement into one of the hub's histograms.
+    pub(crate) fn observe(&self, name: &'static str, label: &'static str, took: Duration) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.stats().histogram(name, label).observe(took);
         }
     }
 

@@ -201,14 +201,7 @@ impl Publisher {
             frame_us: FRAME_US_DEFAULT,
         };
         let stamp = self.clock.stamp(reading, moment)?;
-        if stamp.is_discontinuity {
-            let cause = if is_first { "returned" } else { "reanchored" };
-            broadcast.count("discontinuities_total", cause);
-            broadcast.discontinuities.fetch_add(1, Ordering::AcqRel);
-            broadcast.clock().step(stamp.t, elapsed_us);
-        } else {
-            broadcast.clock().observe(stamp.t, elapsed_us);
-        }
+        broadcast.follow(stamp, elapsed_us, is_first);
         let pts = stamp.t + sample.composition;
         self.stamp_cues(sample.kind, pts);
         let seen = Seen {
@@ -237,6 +230,7 @@ impl Publisher {
             discontinuities: broadcast.discontinuities.load(Ordering::Acquire),
             payload: sample.payload,
             rtp: OnceLock::new(),
+            arrived: OnceLock::new(),
         };
         attendance.newest = attendance.newest.max(Some(stamp.t));
         attendance.newest_at = Some(now);

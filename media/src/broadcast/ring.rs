@@ -165,6 +165,7 @@ impl Ring {
 
     /// Appends a frame; one that does not advance `dts` is refused with `false`.
     pub(crate) fn push(&self, frame: Arc<Frame>) -> bool {
+        frame.arrived.get_or_init(Instant::now);
         let head = {
             let mut state = self.lock();
             let is_late = state.groups.last.is_some_and(|last| frame.dts <= last);

@@ -373,6 +373,12 @@ impl Packager {
                 if let Some(rates) = self.rates(rendition) {
                     rates.part(bytes.len(), part.duration);
                 }
+                let late = self
+                    .broadcast
+                    .now_t(Instant::now())
+                    .saturating_since(part.end);
+                let kind = rendition.name();
+                self.broadcast.observe("hls_part_late_seconds", kind, late);
                 self.stream.edit(rendition, |window| {
                     window.append(part.duration, part.is_independent, bytes);
                 });

@@ -408,6 +408,7 @@ fn write(made: Vec<Encoded>, encoder: &PictureEncoder<'_>, out: &Output, discont
             discontinuities,
             payload: unit.payload,
             rtp: OnceLock::new(),
+            arrived: OnceLock::new(),
         });
     }
 }

@@ -158,6 +158,7 @@ fn make_sound(frames: &Receiver<Arc<Frame>>, out: &Output) {
                 discontinuities: frame.discontinuities,
                 payload,
                 rtp: OnceLock::new(),
+                arrived: OnceLock::new(),
             });
         }
     }

@@ -17,7 +17,7 @@ use super::playout::{Playout, Seen};
 use super::terms::Lease;
 use crate::broadcast::{Broadcast, Broadcasts, Output, Presence};
 use crate::cue::{CueCursor, CueKind, CueNews};
-use crate::stats::Stats;
+use crate::stats::{Histogram, Stats};
 use crate::time::MediaTime;
 use crate::webrtc::message::{self, RtpLines};
 use crate::webrtc::peer::{Peer, Taken};
@@ -77,6 +77,9 @@ struct Sent {
     first_frame: Option<Duration>,
     frames: u64,
     newest: Option<MediaTime>,
+    /// When the first frame went: those that came before it waited for the viewer.
+    began: Option<Instant>,
+    delay: Arc<Histogram>,
     counted: Vec<u64>,
 }
 
@@ -131,6 +134,8 @@ impl Session {
                 first_frame: None,
                 frames: 0,
                 newest: None,
+                began: None,
+                delay: Arc::default(),
                 counted: Vec::new(),
             },
         }
@@ -329,7 +334,16 @@ impl Session {
             self.burst.settle(&self.port).await;
             self.sent.frames += 1;
             self.sent.newest = self.sent.newest.max(Some(frame.dts));
+            let arrived = frame.arrived.get().copied();
+            if let Some(arrived) =
+                arrived.filter(|at| self.sent.began.is_some_and(|began| *at > began))
+            {
+                let took = Instant::now().saturating_duration_since(arrived);
+                self.sent.delay.observe(took);
+            }
             if self.sent.first_frame.is_none() {
+                self.sent.began = Some(now);
+                self.sent.delay = stats.histogram("forward_delay_seconds", "whep");
                 let took = now.saturating_duration_since(self.sent.asked);
                 self.sent.first_frame = Some(took);
                 stats.histogram("first_frame_seconds", "whep").observe(took);

@@ -50,6 +50,7 @@ impl Pictures {
                     discontinuities: 0,
                     payload: unit.payload.clone(),
                     rtp: OnceLock::new(),
+                    arrived: OnceLock::new(),
                 };
                 let payloads = payloads(&frame, PAYLOAD_BYTES_MAX).iter();
                 let packets = payloads.map(whole).collect();

@@ -251,6 +251,7 @@ impl Converter {
             discontinuities: self.offset.1,
             payload: bytes::Bytes::from_static(&[0, 0, 0, 3, 0x65, 1, 2]),
             rtp: std::sync::OnceLock::new(),
+            arrived: std::sync::OnceLock::new(),
         });
     }
 }

@@ -73,6 +73,7 @@ fn frame(info: &Arc<TrackInfo>, unit: &Encoded) -> Frame {
         discontinuities: 0,
         payload: unit.payload.clone(),
         rtp: OnceLock::new(),
+        arrived: OnceLock::new(),
     }
 }
 

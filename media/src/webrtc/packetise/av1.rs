@@ -131,6 +131,7 @@ mod tests {
             discontinuities: 0,
             payload: payload.into(),
             rtp: OnceLock::new(),
+            arrived: OnceLock::new(),
         }
     }
 

@@ -167,6 +167,7 @@ fn frame(track: TrackId, t_us: i64, bytes: usize) -> Frame {
         discontinuities: 0,
         payload: payload.into(),
         rtp: OnceLock::new(),
+        arrived: OnceLock::new(),
     }
 }
 

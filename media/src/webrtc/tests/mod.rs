@@ -596,6 +596,7 @@ fn write_made(made: &TrackWriter, info: &Arc<TrackInfo>, written: &mut i64) {
         discontinuities: 0,
         payload: picture(*written == 0),
         rtp: OnceLock::new(),
+        arrived: OnceLock::new(),
     });
     *written += 1;
 }

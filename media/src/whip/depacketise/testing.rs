@@ -105,6 +105,7 @@ pub(crate) fn packets(codec: Codec, is_key: bool, payload: &Bytes, max: usize) -
         discontinuities: 0,
         payload: payload.clone(),
         rtp: OnceLock::new(),
+        arrived: OnceLock::new(),
     };
     let payloads = payloads(&frame, max).iter();
     let whole = payloads.map(|p| Bytes::from([p.head.as_bytes(), &p.body].concat()));
