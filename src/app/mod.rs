@@ -42,6 +42,8 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub struct Bound {
     pub http: SocketAddr,
+    /// None without a certificate.
+    pub https: Option<SocketAddr>,
     pub admin: SocketAddr,
     pub rtmp: SocketAddr,
     pub webrtc: SocketAddr,

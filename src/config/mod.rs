@@ -42,8 +42,18 @@ pub struct Config {
 pub struct Http {
     pub listen: SocketAddr,
     pub admin_listen: SocketAddr,
+    pub tls_listen: SocketAddr,
+    /// Both files or neither: TLS is on or off.
+    pub tls: Option<TlsFiles>,
     pub cors_origins: Vec<String>,
     pub trusted_proxies: Vec<IpAddr>,
+}
+
+/// PEM files of the certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Clone, Debug)]
@@ -292,9 +302,27 @@ impl Http {
         Self {
             listen: reader.value("http.listen", ADDRESS),
             admin_listen: reader.value("http.admin_listen", ADDRESS),
+            tls_listen: reader.value("http.tls_listen", ADDRESS),
+            tls: TlsFiles::read(reader),
             cors_origins: reader.origins("http.cors_origins"),
             trusted_proxies: reader.value("http.trusted_proxies", ADDRESSES),
         }
+    }
+}
+
+impl TlsFiles {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let path = "the path of a PEM file, or \"\" for no TLS";
+        let cert: String = reader.value("http.tls_cert", path);
+        let key: String = reader.value("http.tls_key", path);
+        match (cert.is_empty(), key.is_empty()) {
+            (true, true) => return None,
+            (false, false) => {}
+            (true, false) => reader.refuse("http.tls_cert", "set, since http.tls_key is"),
+            (false, true) => reader.refuse("http.tls_key", "set, since http.tls_cert is"),
+        }
+        let (cert, key) = (PathBuf::from(cert), PathBuf::from(key));
+        Some(Self { cert, key })
     }
 }
 

@@ -69,6 +69,19 @@ fn the_rules_over_several_keys_hold() {
 }
 
 #[test]
+fn a_certificate_and_its_key_are_set_together() {
+    assert!(with(&[]).unwrap().http.tls.is_none());
+    let both = ["http.tls_cert=a.pem", "http.tls_key=b.pem"];
+    let tls = with(&both).unwrap().http.tls.unwrap();
+    assert_eq!((tls.cert, tls.key), ("a.pem".into(), "b.pem".into()));
+    for (setting, missing) in [(both[0], "http.tls_key"), (both[1], "http.tls_cert")] {
+        let error = with(&[setting]).unwrap_err();
+        assert_eq!(error.lines.len(), 1, "{error}");
+        assert!(error.lines[0].starts_with(missing), "{error}");
+    }
+}
+
+#[test]
 fn an_ice_server_is_an_address_and_a_turn_server_has_a_user() {
     let good = with(&["webrtc.ice_servers=[\"stun:a.example\", \"turn:b.example anna secret\"]"]);
     let servers = good.unwrap().webrtc.ice_servers;

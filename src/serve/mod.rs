@@ -1,7 +1,7 @@
 //! Starts all parts in order, stops them in reverse.
 //!
-//! Order: data directory and keys, database and schema, relay, jobs, media listeners, HTTP. The
-//! server is ready when every listener accepts.
+//! Order: certificate, data directory and keys, database and schema, relay, jobs, media listeners,
+//! HTTP. The server is ready when every listener accepts.
 //!
 //! Invariants
 //! - After the stop signal the process ends within 15 s, whatever hangs.
@@ -13,6 +13,7 @@ mod demo;
 mod http;
 mod log;
 mod media;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,6 +27,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
+
+use self::tls::Tls;
+pub use self::tls::TlsError;
 
 use crate::app::{App, Bound, Handles, Parts, Phase, Secrets, SecretsError};
 use crate::clock::Clock;
@@ -47,6 +51,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(15 * 60);
 pub enum StartError {
     #[error("making the data directory {0}")]
     DataDir(PathBuf, #[source] io::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Secrets(#[from] SecretsError),
     #[error(transparent)]
@@ -76,19 +82,35 @@ impl Server {
     /// [`StartError`] says what to change.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         crate::http::install_recorder();
+        let tls = config.http.tls.as_ref().map(Tls::open).transpose()?;
         let app = open(config, clock).await?;
         start_jobs(&app);
         let config = &app.config;
         let http = listen("http.listen", config.http.listen).await?;
         let admin = listen("http.admin_listen", config.http.admin_listen).await?;
+        let https = match &tls {
+            Some(tls) => {
+                let listener = listen("http.tls_listen", config.http.tls_listen).await?;
+                Some((listener, tls.http()?))
+            }
+            None => None,
+        };
         let bound = Bound {
             http: address("http.listen", &http)?,
+            https: https
+                .as_ref()
+                .map(|(listener, _)| address("http.tls_listen", listener))
+                .transpose()?,
             admin: address("http.admin_listen", &admin)?,
             rtmp: media::start_rtmp(&app).await?,
             webrtc: media::start_webrtc(&app)?,
         };
         app.bound.set(bound).expect("a server is started once");
-        http::start(&app, "http", http, router::routes(&app));
+        let routes = router::routes(&app);
+        if let Some((listener, tls)) = https {
+            http::start_tls(&app, "https", listener, routes.clone(), tls);
+        }
+        http::start(&app, "http", http, routes);
         http::start(&app, "http.admin", admin, router::admin_routes(&app));
         app.phase.send_replace(Phase::Running);
         info!(http.addr = %bound.http, rtmp.addr = %bound.rtmp, "accepting");

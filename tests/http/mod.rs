@@ -1,5 +1,7 @@
 //! The wire: problems, health, pages, the document, both versions of HTTP.
 
+mod tls;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -5,6 +5,7 @@
 
 mod postgres;
 pub(crate) mod show;
+pub(crate) mod tls;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

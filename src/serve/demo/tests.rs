@@ -19,6 +19,7 @@ fn bound() -> Bound {
     let addr = |text: &str| text.parse().unwrap();
     Bound {
         http: addr("0.0.0.0:8080"),
+        https: None,
         admin: addr("127.0.0.1:9090"),
         rtmp: addr("[::]:1935"),
         webrtc: addr("0.0.0.0:3478"),

@@ -1,9 +1,11 @@
-//! The HTTP listeners: HTTP/1.1 and HTTP/2 with prior knowledge on one port.
+//! The HTTP listeners: HTTP/1.1 and HTTP/2 on one port, in the clear or over TLS.
 //!
-//! Bounds (media.md 8.5): headers 16 KiB within 10 s; 250 streams per HTTP/2 connection, 32 of
-//! them waiting; a peer
-//! that takes nothing for 30 s is dropped; at most [`CONNECTIONS_MAX`] connections, beyond which
-//! new ones wait in the kernel's queue.
+//! Bounds (media.md 8.5): TLS handshake within 10 s; headers 16 KiB within 10 s; 250 streams per
+//! HTTP/2 connection, 32 of them waiting; a peer that takes nothing for 30 s is dropped; at most
+//! [`CONNECTIONS_MAX`] connections a listener, beyond which new ones wait in the kernel's queue.
+
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,9 +19,11 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
@@ -30,6 +34,7 @@ use crate::http::{Held, Peer};
 pub(super) const CONNECTION: &str = "http.connection";
 
 const CONNECTIONS_MAX: usize = 32_768;
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 250;
@@ -39,11 +44,23 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Serves `routes` until the server stops.
 pub(super) fn start(app: &App, name: &'static str, listener: TcpListener, routes: Router) {
-    let accepting = accept(app.clone(), listener, routes);
+    let accepting = accept(app.clone(), listener, routes, None);
     app.tasks.spawn_until_stop(name, accepting);
 }
 
-async fn accept(app: App, listener: TcpListener, routes: Router) {
+/// The same over TLS.
+pub(super) fn start_tls(
+    app: &App,
+    name: &'static str,
+    listener: TcpListener,
+    routes: Router,
+    tls: TlsAcceptor,
+) {
+    let accepting = accept(app.clone(), listener, routes, Some(tls));
+    app.tasks.spawn_until_stop(name, accepting);
+}
+
+async fn accept(app: App, listener: TcpListener, routes: Router, tls: Option<TlsAcceptor>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let builder = Arc::new(builder());
     let mut warned: Option<Instant> = None;
@@ -56,14 +73,15 @@ async fn accept(app: App, listener: TcpListener, routes: Router) {
         };
         match accepted {
             Ok((stream, peer)) => {
+                tune(&stream);
                 let connection = Connection {
                     app: app.clone(),
                     builder: Arc::clone(&builder),
                     routes: routes.clone(),
                     place,
                 };
-                app.tasks
-                    .spawn_until_stop(CONNECTION, connection.run(stream, peer));
+                let run = connection.run(stream, peer, tls.clone());
+                app.tasks.spawn_until_stop(CONNECTION, run);
             }
             Err(err) if is_of_peer(&err) => {}
             Err(err) => {
@@ -113,8 +131,28 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, peer: SocketAddr) {
-        tune(&stream);
+    async fn run<S>(self, stream: S, peer: SocketAddr, tls: Option<TlsAcceptor>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Some(tls) = tls else {
+            return self.serve(stream, peer).await;
+        };
+        let shaken = tokio::select! {
+            shaken = timeout(HANDSHAKE_WITHIN, tls.accept(stream)) => shaken,
+            () = self.app.reached(Phase::Stopping) => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.serve(stream, peer).await,
+            Ok(Err(err)) => debug!(error = &err as &dyn std::error::Error, "no TLS handshake"),
+            Err(_elapsed) => debug!("no TLS handshake in time"),
+        }
+    }
+
+    async fn serve<S>(self, stream: S, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let routes = self.routes;
         let held = Held::default();
         let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
