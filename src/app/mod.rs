@@ -46,6 +46,8 @@ pub struct Bound {
     pub https: Option<SocketAddr>,
     pub admin: SocketAddr,
     pub rtmp: SocketAddr,
+    /// None unless it is set.
+    pub rtmps: Option<SocketAddr>,
     pub webrtc: SocketAddr,
 }
 

@@ -59,6 +59,7 @@ pub struct TlsFiles {
 #[derive(Clone, Debug)]
 pub struct Rtmp {
     pub listen: SocketAddr,
+    pub tls_listen: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug)]
@@ -237,6 +238,7 @@ impl Config {
             http: Http::read(reader),
             rtmp: Rtmp {
                 listen: reader.value("rtmp.listen", ADDRESS),
+                tls_listen: reader.address_or_none("rtmp.tls_listen", ADDRESS),
             },
             webrtc: Webrtc::read(reader),
             hls: Hls::read(reader),
@@ -278,6 +280,9 @@ impl Config {
         }
         if hls.window < hls.target_duration * 6 {
             reader.refuse("hls.window_s", "at least 6 times hls.target_duration_s");
+        }
+        if self.rtmp.tls_listen.is_some() && self.http.tls.is_none() {
+            reader.refuse("rtmp.tls_listen", "\"\" while http.tls_cert is not set");
         }
         let has_scheme = ["sqlite://", "postgres://", "postgresql://"]
             .iter()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -84,6 +85,23 @@ impl Reader {
 
     pub(super) fn millis(&mut self, key: &'static str, allowed: RangeInclusive<u64>) -> Duration {
         Duration::from_millis(self.number(key, allowed))
+    }
+
+    /// An address and port, or none for an empty text.
+    pub(super) fn address_or_none(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+    ) -> Option<SocketAddr> {
+        let text: String = self.value(key, allowed);
+        if text.is_empty() {
+            return None;
+        }
+        let addr = text.parse().ok();
+        if addr.is_none() {
+            self.refuse(key, allowed);
+        }
+        addr
     }
 
     /// Web origins: `*`, or scheme, host and port without a path.

@@ -59,6 +59,8 @@ fn the_rules_over_several_keys_hold() {
         ("hls.segment_ms_target=6000", "hls.segment_ms_target"),
         ("hls.target_duration_s=7", "hls.window_s"),
         ("log.level=lamplight=loud", "log.level"),
+        ("rtmp.tls_listen=127.0.0.1:1936", "rtmp.tls_listen"),
+        ("rtmp.tls_listen=nowhere", "rtmp.tls_listen"),
         ("db.url=mysql://db/live", "db.url"),
     ];
     for (setting, key) in cases {

@@ -1,5 +1,6 @@
 //! The media listeners, and who answers their questions.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,28 +8,46 @@ use lamplight_media::request::{DECISIONS_WAITING_MAX, PublishRequest};
 use lamplight_media::rtmp::listener::{Listener, ListenerConfig};
 use lamplight_media::webrtc::{Port, PortConfig};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 use super::StartError;
 use crate::app::App;
 use crate::broadcasts;
 
-/// Opens the RTMP port and serves it; returns its address.
-pub(super) async fn start_rtmp(app: &App) -> Result<SocketAddr, StartError> {
-    let (key, addr) = ("rtmp.listen", app.config.rtmp.listen);
-    let failed = |source| StartError::Listen { key, addr, source };
+/// Opens the RTMP ports and serves them; returns their addresses.
+pub(super) async fn start_rtmp(
+    app: &App,
+    tls: Option<TlsAcceptor>,
+) -> Result<(SocketAddr, Option<SocketAddr>), StartError> {
+    let rtmp = &app.config.rtmp;
     let (requests, waiting) = mpsc::channel(DECISIONS_WAITING_MAX);
     let config = ListenerConfig {
         bitrate_bps_max: app.config.publish.bitrate_bps_max,
     };
-    let listener = Listener::bind(addr, config, Arc::clone(&app.media), requests)
-        .await
-        .map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
+    let plain = Listener::bind(rtmp.listen, config, Arc::clone(&app.media), requests).await;
+    let failed = cannot_listen("rtmp.listen", rtmp.listen);
+    let plain = plain.map_err(&failed)?;
+    let bound = plain.local_addr().map_err(failed)?;
+    let secured = match rtmp.tls_listen.zip(tls) {
+        Some((addr, tls)) => {
+            let failed = cannot_listen("rtmp.tls_listen", addr);
+            let listener = plain.beside(addr).await.map_err(&failed)?;
+            let bound = listener.local_addr().map_err(failed)?;
+            app.tasks
+                .spawn_until_stop("rtmps.accept", accept_tls(app.clone(), listener, tls));
+            Some(bound)
+        }
+        None => None,
+    };
     app.tasks
         .spawn_until_stop("broadcasts.decide", decide(app.clone(), waiting));
     app.tasks
-        .spawn_until_stop("rtmp.accept", accept(app.clone(), listener));
-    Ok(bound)
+        .spawn_until_stop("rtmp.accept", accept(app.clone(), plain));
+    Ok((bound, secured))
+}
+
+fn cannot_listen(key: &'static str, addr: SocketAddr) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::Listen { key, addr, source }
 }
 
 /// Opens the UDP port of all WebRTC media and reads it; returns its address.
@@ -55,6 +74,24 @@ async fn accept(app: App, listener: Listener) {
         let connection = listener.accept().await;
         let cancel = app.tasks.cancel_token();
         app.tasks.spawn("rtmp.connection", connection.run(cancel));
+    }
+}
+
+async fn accept_tls(app: App, listener: Listener, tls: TlsAcceptor) {
+    loop {
+        let connection = listener.accept().await;
+        let (cancel, tls) = (app.tasks.cancel_token(), tls.clone());
+        app.tasks.spawn("rtmps.connection", async move {
+            // The handshake has no words for its peer: it may be dropped anywhere.
+            let secured = tokio::select! {
+                secured = connection.over(|socket| tls.accept(socket)) => secured,
+                () = cancel.cancelled() => None,
+            };
+            if let Some(connection) = secured {
+                // Boxed: with what TLS keeps of its own it is large.
+                Box::pin(connection.run(cancel)).await;
+            }
+        });
     }
 }
 

@@ -95,6 +95,8 @@ impl Server {
             }
             None => None,
         };
+        let for_rtmp = tls.as_ref().map(Tls::rtmp).transpose()?;
+        let (rtmp, rtmps) = media::start_rtmp(&app, for_rtmp).await?;
         let bound = Bound {
             http: address("http.listen", &http)?,
             https: https
@@ -102,7 +104,8 @@ impl Server {
                 .map(|(listener, _)| address("http.tls_listen", listener))
                 .transpose()?,
             admin: address("http.admin_listen", &admin)?,
-            rtmp: media::start_rtmp(&app).await?,
+            rtmp,
+            rtmps,
             webrtc: media::start_webrtc(&app)?,
         };
         app.bound.set(bound).expect("a server is started once");

@@ -56,6 +56,11 @@ impl Tls {
         self.acceptor(&[b"h2", b"http/1.1"])
     }
 
+    /// For RTMPS: encoders name no protocol.
+    pub(super) fn rtmp(&self) -> Result<TlsAcceptor, TlsError> {
+        self.acceptor(&[])
+    }
+
     fn acceptor(&self, protocols: &[&[u8]]) -> Result<TlsAcceptor, TlsError> {
         let resolver: Arc<Certificate> = Arc::clone(&self.certificate);
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))

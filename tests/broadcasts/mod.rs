@@ -3,6 +3,7 @@
 mod hls;
 mod playback;
 mod running;
+mod rtmps;
 mod whep;
 mod whip;
 

@@ -22,6 +22,7 @@ fn bound() -> Bound {
         https: None,
         admin: addr("127.0.0.1:9090"),
         rtmp: addr("[::]:1935"),
+        rtmps: None,
         webrtc: addr("0.0.0.0:3478"),
     }
 }

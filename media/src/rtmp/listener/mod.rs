@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -83,6 +83,21 @@ impl Listener {
         })
     }
 
+    /// Opens another port to the same end: what an address may do counts on both together.
+    ///
+    /// # Errors
+    /// The port is taken or may not be opened.
+    pub async fn beside(&self, addr: SocketAddr) -> io::Result<Self> {
+        Ok(Self {
+            socket: TcpListener::bind(addr).await?,
+            config: self.config,
+            gate: self.gate.clone(),
+            hub: Arc::clone(&self.hub),
+            requests: self.requests.clone(),
+            warned: Mutex::default(),
+        })
+    }
+
     /// The address it really has.
     ///
     /// # Errors
@@ -105,6 +120,7 @@ impl Listener {
             };
             match self.gate.enter(Instant::now(), peer.ip().to_canonical()) {
                 Ok(pass) => {
+                    drop(socket.set_nodelay(true));
                     return Connection {
                         socket,
                         peer,
@@ -151,8 +167,8 @@ enum State {
 }
 
 /// One accepted connection.
-pub struct Connection {
-    socket: TcpStream,
+pub struct Connection<S = TcpStream> {
+    socket: S,
     peer: SocketAddr,
     pass: Pass,
     session: Session,
@@ -163,7 +179,7 @@ pub struct Connection {
     state: State,
 }
 
-impl std::fmt::Debug for Connection {
+impl<S> std::fmt::Debug for Connection<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection")
             .field("session", &self.session)
@@ -171,7 +187,41 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-impl Connection {
+impl Connection<TcpStream> {
+    /// The same over a stream made of its socket, for example TLS. Making it takes of the time that
+    /// the handshake of RTMP has; `None` when nothing came of it.
+    pub async fn over<S, F>(self, make: impl FnOnce(TcpStream) -> F) -> Option<Connection<S>>
+    where
+        F: Future<Output = io::Result<S>>,
+    {
+        let made = tokio::select! {
+            biased;
+            made = make(self.socket) => made.map_err(|_broken| CloseReason::Handshake),
+            () = due(self.session.deadline()) => Err(CloseReason::TimeoutHandshake),
+        };
+        let socket = match made {
+            Ok(socket) => socket,
+            Err(reason) => {
+                debug!(reason = reason.reason(), "connection closed");
+                self.hub.stats().reject("rtmp", reason.reason());
+                return None;
+            }
+        };
+        Some(Connection {
+            socket,
+            peer: self.peer,
+            pass: self.pass,
+            session: self.session,
+            demuxer: self.demuxer,
+            meter: self.meter,
+            hub: self.hub,
+            requests: self.requests,
+            state: self.state,
+        })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Serves the connection to its end, or until `cancel`.
     pub async fn run(mut self, cancel: CancellationToken) {
         self.serve(&cancel).await;
@@ -179,7 +229,6 @@ impl Connection {
     }
 
     async fn serve(&mut self, cancel: &CancellationToken) {
-        drop(self.socket.set_nodelay(true));
         let mut buffer = BytesMut::new();
         loop {
             self.act();
@@ -454,7 +503,7 @@ impl Connection {
 }
 
 /// Reads to the end of what the peer sends, at most [`LINGER_BYTES_MAX`].
-async fn discard(socket: &mut TcpStream) {
+async fn discard(socket: &mut (impl AsyncRead + Unpin)) {
     let mut buffer = BytesMut::new();
     let mut left = LINGER_BYTES_MAX;
     while left > 0 {
@@ -495,7 +544,11 @@ async fn due(deadline: Option<Instant>) {
 }
 
 /// Reads what is there, but no more than this.
-async fn read(socket: &mut TcpStream, buffer: &mut BytesMut, most: usize) -> io::Result<usize> {
+async fn read(
+    socket: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    most: usize,
+) -> io::Result<usize> {
     buffer.reserve(most);
     let mut limited = bytes::BufMut::limit(buffer, most);
     socket.read_buf(&mut limited).await

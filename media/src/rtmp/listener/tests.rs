@@ -283,6 +283,35 @@ async fn a_connection_that_said_nothing_is_counted_as_no_handshake_and_unknown_w
     assert_eq!(port.hub.stats().total("unknown_commands_total"), 2);
 }
 
+#[tokio::test]
+async fn what_an_address_may_do_counts_on_two_ports_together() {
+    let port = port().await;
+    let beside = port.listener.beside(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let beside = beside.await.unwrap();
+    let now = Instant::now();
+    let waiting: Vec<_> = (0..50)
+        .map(|_| port.listener.gate.enter(now, STRANGER).unwrap())
+        .collect();
+    let turned = beside.gate.enter(now, STRANGER).err();
+    assert_eq!(turned, Some(Turned::TooFast));
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_made_in_the_time_of_the_handshake_is_given_up() {
+    let port = port().await;
+    let addr = port.listener.local_addr().unwrap();
+    let _peer = TcpStream::connect(addr).await.unwrap();
+    let connection = port.listener.accept().await;
+    tokio::time::pause();
+    let begun = Instant::now();
+    let never = |_socket| std::future::pending::<io::Result<TcpStream>>();
+    assert!(connection.over(never).await.is_none());
+    assert_eq!(begun.elapsed().as_secs(), 5);
+    let expected = [("rtmp", "timeout_handshake", 1)];
+    assert_eq!(port.hub.stats().rejections(), expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_listener_out_of_descriptors_says_so_once_a_minute() {
     let port = port().await;
