@@ -22,7 +22,7 @@ pub(crate) use self::secrets::{hash, hex, new_secret};
 #[cfg(test)]
 pub(crate) use self::testing::{Fixture, begin};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Current};
 use crate::db::Db;
 use crate::events::Bus;
 use crate::tasks::Tasks;
@@ -58,7 +58,7 @@ pub struct App(Arc<Handles>);
 /// What an [`App`] points to.
 #[derive(Debug)]
 pub struct Handles {
-    pub config: Config,
+    pub current: Current,
     pub clock: Clock,
     pub db: Db,
     pub bus: Bus,
@@ -74,6 +74,11 @@ pub struct Handles {
 impl App {
     pub(crate) fn new(handles: Handles) -> Self {
         Self(Arc::new(handles))
+    }
+
+    /// The configuration in force: read it where it is needed, since it may change.
+    pub fn config(&self) -> Arc<Config> {
+        self.current.get()
     }
 
     pub fn phase(&self) -> Phase {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{App, Handles, Parts, Phase, Secrets};
 use crate::clock::Clock;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Current, Sources};
 use crate::db::{Db, Folder, NOON, fresh};
 use crate::events::Bus;
 use crate::tasks::Tasks;
@@ -39,7 +39,7 @@ impl Fixture {
         };
         let config = Config::load(&sources).unwrap();
         let app = App::new(Handles {
-            config,
+            current: Current::new(config),
             clock: Clock::standing_at(NOON),
             db: fresh(&folder).await,
             bus: Bus::default(),

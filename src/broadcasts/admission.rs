@@ -28,7 +28,8 @@ struct Usage {
 /// Whether another viewer may come in.
 pub(super) fn has_room_for_viewer(app: &App) -> bool {
     let usage: Arc<Usage> = app.parts.part();
-    let limits = &app.config.limits;
+    let config = app.config();
+    let limits = &config.limits;
     let egress_bps = usage.egress_bps.load(Ordering::Relaxed);
     let is_sending_all = limits.egress_bps_max != 0 && egress_bps >= limits.egress_bps_max;
     !is_sending_all && !is_full(&usage, limits.memory_bytes_max, VIEWERS_PERCENT)
@@ -37,7 +38,7 @@ pub(super) fn has_room_for_viewer(app: &App) -> bool {
 /// Whether another publisher may come in.
 pub(super) fn has_room_for_publisher(app: &App) -> bool {
     let usage: Arc<Usage> = app.parts.part();
-    let max = app.config.limits.memory_bytes_max;
+    let max = app.config().limits.memory_bytes_max;
     !is_full(&usage, max, PUBLISHERS_PERCENT)
 }
 

@@ -53,7 +53,7 @@ pub(super) async fn multivariant(
         Ok(opened) => opened,
         Err(refused) => return counted(&app, "playlist", refused),
     };
-    let is_named = app.config.hls.sessions || watch != Watch::Public;
+    let is_named = app.config().hls.sessions || watch != Watch::Public;
     let session = is_named.then(|| playback::name_session(&app, &room, viewer.until));
     let cache = if is_named { NO_STORE } else { TWO_SECONDS };
     let answer = held.hold(stream.multivariant(session.as_deref())).await;
@@ -90,7 +90,7 @@ async fn open(
     let live = app.media.find(&BroadcastKey::new(room));
     let counts = live.map(|live| live.audience().counts(Instant::now()));
     let watching = counts.map_or(0, |counts| counts.whep.viewers + counts.hls.viewers);
-    let max = u64::try_from(app.config.limits.room_viewers_max).unwrap_or(u64::MAX);
+    let max = u64::try_from(app.config().limits.room_viewers_max).unwrap_or(u64::MAX);
     if watching >= max || !admission::has_room_for_viewer(app) {
         return Err(busy());
     }

@@ -33,5 +33,5 @@ pub(crate) use self::metrics::metrics;
 pub(crate) use self::model::{AddKeyError, NewPublishKey, Sending};
 pub(crate) use self::routes::{media_routes, routes};
 pub(crate) use self::service::{changes, cut, decide, end, has_publisher, news, sending};
-pub(crate) use self::signal::use_port;
+pub(crate) use self::signal::{set_public, use_port};
 pub(crate) use self::store::{add_key, close_publishing, has_key, open_access, revoke_key};

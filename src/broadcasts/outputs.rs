@@ -71,7 +71,8 @@ pub(super) fn held_and_bytes(app: &App) -> (usize, usize) {
 /// Starts the outputs of a broadcast that has just begun.
 pub(super) fn start(app: &App, broadcast: &Arc<Broadcast>) {
     let outputs = Outputs::of(app);
-    let hls = &app.config.hls;
+    let config = app.config();
+    let hls = &config.hls;
     let config = HlsConfig {
         target_duration: hls.target_duration,
         segment_target: hls.segment_target,
@@ -99,7 +100,8 @@ pub(super) fn start(app: &App, broadcast: &Arc<Broadcast>) {
 }
 
 fn convert_config(app: &App) -> Arc<ConvertConfig> {
-    let convert = &app.config.convert;
+    let config = app.config();
+    let convert = &config.convert;
     Arc::new(ConvertConfig {
         encoder: convert.encoder.clone(),
         encoder_fallback: vec![convert.encoder_fallback.clone()],

@@ -154,7 +154,8 @@ fn refusal_of(err: OpenError) -> Refusal {
 }
 
 fn policy(app: &App) -> PublishPolicy {
-    let publish = &app.config.publish;
+    let config = app.config();
+    let publish = &config.publish;
     PublishPolicy {
         takeover: match publish.takeover {
             config::Takeover::Newest => Takeover::Newest,

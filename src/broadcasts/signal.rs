@@ -100,6 +100,13 @@ pub(crate) fn use_port(app: &App, port: Arc<Port>) {
     drop(Sessions::of(app).port.set(port));
 }
 
+/// Changes what later answers say about where that port is.
+pub(crate) fn set_public(app: &App, addrs: Vec<IpAddr>, port: Option<u16>) {
+    if let Some(udp) = Sessions::of(app).port.get() {
+        udp.set_public(addrs, port);
+    }
+}
+
 /// The offer of a request, or the answer to one that has none.
 pub(super) async fn offer_of(headers: &HeaderMap, body: Body) -> Result<String, Response> {
     if !has_type(headers, SDP) {
@@ -161,7 +168,7 @@ pub(super) fn links(app: &App) -> AppendHeaders<Vec<(HeaderName, String)>> {
         let user = user.unwrap_or_default();
         (LINK, format!("<{}>; rel=\"ice-server\"{user}", server.url))
     };
-    AppendHeaders(app.config.webrtc.ice_servers.iter().map(link).collect())
+    AppendHeaders(app.config().webrtc.ice_servers.iter().map(link).collect())
 }
 
 /// Candidates: 204; or a restart of ICE: 200 with our fragment.

@@ -78,7 +78,8 @@ pub(super) async fn offer(
 
 /// The broadcast to watch, if there is room for one more.
 fn find(app: &App, sessions: &Sessions, room: &str) -> Result<Arc<Broadcast>, ApiError> {
-    let limits = &app.config.limits;
+    let config = app.config();
+    let limits = &config.limits;
     let is_full = sessions.viewers.len() >= limits.whep_max
         || of_room(sessions, room) >= limits.room_viewers_max;
     if !app.is_open() || is_full || !admission::has_room_for_viewer(app) {

@@ -51,7 +51,7 @@ pub(super) async fn offer(
     service::may_open(&app, key.room).map_err(|no| refused(&app, no))?;
     let port = sessions.port()?;
     let terms = Terms {
-        bitrate_bps_max: app.config.publish.bitrate_bps_max,
+        bitrate_bps_max: app.config().publish.bitrate_bps_max,
     };
     let accepted = whip::accept(&port, &offer, terms, Instant::now()).await?;
     let publisher = service::open(&app, key.room, key.id).map_err(|no| refused(&app, no))?;

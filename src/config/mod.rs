@@ -3,9 +3,9 @@
 //! Invariants
 //! - A key nobody reads and a value nobody can use stop the start, one line each, all at once.
 //! - `config/default.toml` holds exactly the keys read here.
-//!
-//! Not here: reading again while running.
+//! - Read again while running it changes as a whole or not at all ([`Current`]).
 
+mod current;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,8 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 
-use self::reader::Reader;
+pub use self::current::Current;
+use self::reader::{Reader, Values};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub db: Db,
     pub log: Log,
     pub shutdown: Shutdown,
+    /// What was set, by key: tells what another reading changed.
+    values: Values,
 }
 
 #[derive(Clone, Debug)]
@@ -226,9 +229,9 @@ impl Config {
         }
         figment = set(figment, &sources.settings, &mut lines);
         let mut reader = Reader::new(figment, lines);
-        let config = Self::read(&mut reader);
+        let mut config = Self::read(&mut reader);
         config.check_together(&mut reader);
-        reader.finish()?;
+        config.values = reader.finish()?;
         Ok(config)
     }
 
@@ -256,12 +259,13 @@ impl Config {
                 url: reader.value("db.url", "a URL, or \"\" for SQLite in data_dir"),
             },
             log: Log {
-                level: reader.text("log.level", "error, warn, info, debug, trace or a filter"),
+                level: reader.text("log.level", LEVELS),
                 format: reader.value("log.format", "text or json"),
             },
             shutdown: Shutdown {
                 drain: reader.seconds("shutdown.drain_s", 0..=12),
             },
+            values: Values::default(),
         }
     }
 
@@ -292,11 +296,12 @@ impl Config {
         }
         let level = tracing_subscriber::EnvFilter::builder().parse(&self.log.level);
         if level.is_err() {
-            reader.refuse("log.level", "error, warn, info, debug, trace or a filter");
+            reader.refuse("log.level", LEVELS);
         }
     }
 }
 
+const LEVELS: &str = "error, warn, info, debug, trace or a filter";
 const ADDRESS: &str = "an address and port, for example 0.0.0.0:8080 or [::]:8080";
 const ICE_SERVERS: &str =
     "a list of stun:HOST or \"turn:HOST USER CREDENTIAL\", for example [\"stun:stun.example\"]";

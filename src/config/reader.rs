@@ -1,7 +1,7 @@
 //! Reads keys one by one, so that every error of a start is told at once.
 
-use std::collections::BTreeSet;
-use std::fmt::Display;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -12,6 +12,34 @@ use figment::{Figment, Metadata};
 use serde::de::DeserializeOwned;
 
 use super::{ConfigError, DEFAULTS};
+
+/// The value of every key as it was set. Some are secrets: they show nothing of themselves.
+#[derive(Clone, Default, PartialEq)]
+pub(super) struct Values(BTreeMap<String, Value>);
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values").finish_non_exhaustive()
+    }
+}
+
+impl Values {
+    /// The keys whose values differ.
+    pub(super) fn changed(&self, other: &Self) -> Vec<String> {
+        let Self(ours) = self;
+        let differs = |key: &&String| ours.get(*key) != other.0.get(*key);
+        ours.keys().filter(differs).cloned().collect()
+    }
+
+    /// Takes the values of these keys from another reading.
+    pub(super) fn take(&mut self, other: &Self, is_wanted: impl Fn(&str) -> bool) {
+        for (key, value) in &mut self.0 {
+            if let Some(newer) = other.0.get(key).filter(|_| is_wanted(key)) {
+                *value = newer.clone();
+            }
+        }
+    }
+}
 
 /// Collects what is wrong while it hands out values.
 #[derive(Debug)]
@@ -151,8 +179,8 @@ impl Reader {
         self.lines.push(line);
     }
 
-    /// Refuses keys nobody reads.
-    pub(super) fn finish(mut self) -> Result<(), ConfigError> {
+    /// Refuses keys nobody reads; the values of the others.
+    pub(super) fn finish(mut self) -> Result<Values, ConfigError> {
         for key in self.unknown_keys() {
             let source = self.source(&key);
             let nearest = self
@@ -165,7 +193,7 @@ impl Reader {
             self.lines.push(line);
         }
         if self.lines.is_empty() {
-            Ok(())
+            Ok(Values(self.leaves().unwrap_or_default()))
         } else {
             Err(ConfigError { lines: self.lines })
         }
@@ -178,13 +206,13 @@ impl Reader {
 
     #[cfg(test)]
     pub(super) fn keys_set(&self) -> BTreeSet<String> {
-        self.leaves().unwrap_or_default()
+        self.leaves().unwrap_or_default().into_keys().collect()
     }
 
     fn unknown_keys(&mut self) -> Vec<String> {
         match self.leaves() {
             Ok(leaves) => leaves
-                .into_iter()
+                .into_keys()
                 .filter(|key| !self.read.contains(key.as_str()))
                 .collect(),
             Err(err) => {
@@ -195,9 +223,9 @@ impl Reader {
         }
     }
 
-    fn leaves(&self) -> Result<BTreeSet<String>, Box<figment::Error>> {
+    fn leaves(&self) -> Result<BTreeMap<String, Value>, Box<figment::Error>> {
         let root: Value = self.figment.extract().map_err(Box::new)?;
-        let mut leaves = BTreeSet::new();
+        let mut leaves = BTreeMap::new();
         collect(&root, "", &mut leaves);
         Ok(leaves)
     }
@@ -225,9 +253,9 @@ impl Reader {
     }
 }
 
-fn collect(value: &Value, path: &str, leaves: &mut BTreeSet<String>) {
+fn collect(value: &Value, path: &str, leaves: &mut BTreeMap<String, Value>) {
     let Value::Dict(_, dict) = value else {
-        leaves.insert(path.into());
+        leaves.insert(path.into(), value.clone());
         return;
     };
     for (key, value) in dict {

@@ -147,6 +147,52 @@ fn a_later_source_wins_and_a_password_is_not_shown() {
 }
 
 #[test]
+fn what_may_change_while_running_does_and_the_rest_is_named() {
+    let old = with(&["webrtc.ice_servers=[\"stun:a.example\"]"]).unwrap();
+    let newer = with(&[
+        "convert.linger_s=1",
+        "http.cors_origins=[\"https://shop.example\"]",
+        "http.listen=127.0.0.1:1",
+        "http.tls_cert=a.pem",
+        "http.tls_key=b.pem",
+        "hls.window_s=60",
+        "limits.whep_max=7",
+        "log.level=debug",
+        "publish.takeover=refuse",
+        "webrtc.public_port=5",
+    ])
+    .unwrap();
+    let (next, left) = old.reloaded(&newer);
+    assert_eq!(
+        left,
+        [
+            "hls.window_s",
+            "http.listen",
+            "http.tls_cert",
+            "http.tls_key"
+        ]
+    );
+    assert_eq!(next.convert.linger, Duration::from_secs(1));
+    assert_eq!(next.http.cors_origins, ["https://shop.example"]);
+    assert_eq!(next.http.listen, old.http.listen);
+    assert!(next.http.tls.is_none());
+    assert_eq!(next.hls.window, old.hls.window);
+    assert_eq!(next.limits.whep_max, 7);
+    assert_eq!(next.log.level, "debug");
+    assert_eq!(next.publish.takeover, Takeover::Refuse);
+    assert_eq!(next.webrtc.public_port, 5);
+    assert!(next.webrtc.ice_servers.is_empty());
+
+    let again = next.reloaded(&newer);
+    assert_eq!(again.1, left, "what needs a restart goes on needing it");
+    assert!(next.reloaded(&next).1.is_empty());
+    let certificates = with(&["http.tls_cert=c.pem", "http.tls_key=d.pem"]).unwrap();
+    let (next, left) = newer.reloaded(&certificates);
+    assert_eq!(next.http.tls, certificates.http.tls);
+    assert!(!left.contains(&"http.tls_cert".to_owned()), "{left:?}");
+}
+
+#[test]
 fn the_example_files_are_good() {
     for name in ["development.toml", "production.example.toml"] {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))

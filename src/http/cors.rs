@@ -29,7 +29,7 @@ pub(crate) struct Cors;
 impl Cors {
     pub(crate) async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
         let origin = request.headers().get(ORIGIN).cloned();
-        let allowed = allowed(&app.config.http.cors_origins, origin.as_ref());
+        let allowed = allowed(&app.config().http.cors_origins, origin.as_ref());
         let is_preflight = request.method() == Method::OPTIONS
             && request
                 .headers()

@@ -60,7 +60,7 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 pub(crate) async fn around(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let peer = request.extensions().get::<Peer>().copied();
-    let client = client_of(peer, request.headers(), &app.config.http.trusted_proxies);
+    let client = client_of(peer, request.headers(), &app.config().http.trusted_proxies);
     let path = request.uri().path().to_owned();
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(RequestPath(path.clone()));

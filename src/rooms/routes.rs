@@ -426,7 +426,7 @@ async fn add_key(
                 &host,
                 app.bound
                     .get()
-                    .map_or(app.config.rtmp.listen, |bound| bound.rtmp),
+                    .map_or(app.config().rtmp.listen, |bound| bound.rtmp),
             ),
             whip_url: format!("http://{host}/whip"),
         };

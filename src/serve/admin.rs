@@ -24,8 +24,8 @@ pub(super) enum Task {
 
 pub(super) fn run(task: Task) -> Result<ExitCode, Failure> {
     let Task::CreateOperator { settings, handle } = task;
-    let config = settings.load(&[])?;
-    log::start(&config.log)?;
+    let config = settings.load()?;
+    drop(log::start(&config.log)?);
     cli::runtime()?.block_on(async {
         let app = open(config, Clock::system()).await?;
         let made = accounts::create_operator(&app, &handle).await?;

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
 use super::demo::SeedError;
+use super::reload::Reload;
 use super::{Server, StartError, admin, demo, log, open};
 use crate::accounts::CreateOperatorError;
 use crate::clock::Clock;
@@ -54,18 +55,22 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    pub(super) fn load(self) -> Result<Config, ConfigError> {
+        Config::load(&self.sources(&[]))
+    }
+
     /// `presets` stand in for the defaults.
-    pub(super) fn load(self, presets: &[&str]) -> Result<Config, ConfigError> {
+    pub(super) fn sources(self, presets: &[&str]) -> Sources {
         let mut settings = self.set;
         if let Some(dir) = self.data_dir {
             settings.push(format!("data_dir={dir:?}"));
         }
-        Config::load(&Sources {
+        Sources {
             presets: presets.iter().map(|&preset| preset.into()).collect(),
             file: self.config,
             environment: true,
             settings,
-        })
+        }
     }
 }
 
@@ -105,15 +110,20 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(settings) => {
-            let config = settings.load(&[])?;
-            log::start(&config.log)?;
-            runtime()?.block_on(serve(config))
+            let sources = settings.sources(&[]);
+            let config = Config::load(&sources)?;
+            let level = log::start(&config.log)?;
+            runtime()?.block_on(async {
+                let reload = Reload::on_hangup(sources, level).map_err(Failure::Runtime)?;
+                let server = Server::start(config, Clock::system()).await?;
+                Ok(serve_until_stopped(server, reload).await)
+            })
         }
         Command::Demo(options) => demo::run(options),
         Command::Admin(task) => admin::run(task),
         Command::Migrate(settings) => {
-            let config = settings.load(&[])?;
-            log::start(&config.log)?;
+            let config = settings.load()?;
+            drop(log::start(&config.log)?);
             runtime()?.block_on(migrate(config))
         }
         Command::Openapi => {
@@ -130,11 +140,6 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(Failure::Runtime)
 }
 
-async fn serve(config: Config) -> Result<ExitCode, Failure> {
-    let server = Server::start(config, Clock::system()).await?;
-    Ok(serve_until_stopped(server).await)
-}
-
 async fn migrate(config: Config) -> Result<ExitCode, Failure> {
     let app = open(config, Clock::system()).await?;
     app.db.close().await;
@@ -143,10 +148,13 @@ async fn migrate(config: Config) -> Result<ExitCode, Failure> {
 }
 
 /// Serves until SIGTERM or SIGINT; a second one ends the process at once.
-pub(super) async fn serve_until_stopped(server: Server) -> ExitCode {
-    stop_signal().await;
+pub(super) async fn serve_until_stopped(server: Server, reload: Reload) -> ExitCode {
+    tokio::select! {
+        () = stop_signal() => {}
+        () = reload.run(&server) => stop_signal().await,
+    }
     info!("stopping");
-    let drain = server.app().config.shutdown.drain;
+    let drain = server.app().config().shutdown.drain;
     tokio::select! {
         _left = server.stop(drain) => ExitCode::SUCCESS,
         () = stop_signal() => ExitCode::FAILURE,

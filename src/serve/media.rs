@@ -19,12 +19,10 @@ pub(super) async fn start_rtmp(
     app: &App,
     tls: Option<TlsAcceptor>,
 ) -> Result<(SocketAddr, Option<SocketAddr>), StartError> {
-    let rtmp = &app.config.rtmp;
+    let config = app.config();
+    let rtmp = &config.rtmp;
     let (requests, waiting) = mpsc::channel(DECISIONS_WAITING_MAX);
-    let config = ListenerConfig {
-        bitrate_bps_max: app.config.publish.bitrate_bps_max,
-    };
-    let plain = Listener::bind(rtmp.listen, config, Arc::clone(&app.media), requests).await;
+    let plain = Listener::bind(rtmp.listen, terms(app), Arc::clone(&app.media), requests).await;
     let failed = cannot_listen("rtmp.listen", rtmp.listen);
     let plain = plain.map_err(&failed)?;
     let bound = plain.local_addr().map_err(failed)?;
@@ -46,13 +44,21 @@ pub(super) async fn start_rtmp(
     Ok((bound, secured))
 }
 
+/// What holds for a publisher that comes now.
+fn terms(app: &App) -> ListenerConfig {
+    ListenerConfig {
+        bitrate_bps_max: app.config().publish.bitrate_bps_max,
+    }
+}
+
 fn cannot_listen(key: &'static str, addr: SocketAddr) -> impl Fn(io::Error) -> StartError {
     move |source| StartError::Listen { key, addr, source }
 }
 
 /// Opens the UDP port of all WebRTC media and reads it; returns its address.
 pub(super) fn start_webrtc(app: &App) -> Result<SocketAddr, StartError> {
-    let webrtc = &app.config.webrtc;
+    let config = app.config();
+    let webrtc = &config.webrtc;
     let (key, addr) = ("webrtc.udp", webrtc.udp);
     let config = PortConfig {
         listen: addr,
@@ -71,7 +77,8 @@ pub(super) fn start_webrtc(app: &App) -> Result<SocketAddr, StartError> {
 
 async fn accept(app: App, listener: Listener) {
     loop {
-        let connection = listener.accept().await;
+        let mut connection = listener.accept().await;
+        connection.set_config(terms(&app));
         let cancel = app.tasks.cancel_token();
         app.tasks.spawn("rtmp.connection", connection.run(cancel));
     }
@@ -79,7 +86,8 @@ async fn accept(app: App, listener: Listener) {
 
 async fn accept_tls(app: App, listener: Listener, tls: TlsAcceptor) {
     loop {
-        let connection = listener.accept().await;
+        let mut connection = listener.accept().await;
+        connection.set_config(terms(&app));
         let (cancel, tls) = (app.tasks.cancel_token(), tls.clone());
         app.tasks.spawn("rtmps.connection", async move {
             // The handshake has no words for its peer: it may be dropped anywhere.

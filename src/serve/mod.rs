@@ -13,6 +13,7 @@ mod demo;
 mod http;
 mod log;
 mod media;
+mod reload;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ pub use self::tls::TlsError;
 
 use crate::app::{App, Bound, Handles, Parts, Phase, Secrets, SecretsError};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Current};
 use crate::db::{self, Db};
 use crate::events::{Bus, Relay};
 use crate::tasks::Tasks;
@@ -73,6 +74,7 @@ pub enum StartError {
 pub struct Server {
     app: App,
     bound: Bound,
+    tls: Option<Tls>,
 }
 
 impl Server {
@@ -85,7 +87,7 @@ impl Server {
         let tls = config.http.tls.as_ref().map(Tls::open).transpose()?;
         let app = open(config, clock).await?;
         start_jobs(&app);
-        let config = &app.config;
+        let config = app.config();
         let http = listen("http.listen", config.http.listen).await?;
         let admin = listen("http.admin_listen", config.http.admin_listen).await?;
         let https = match &tls {
@@ -117,7 +119,7 @@ impl Server {
         http::start(&app, "http.admin", admin, router::admin_routes(&app));
         app.phase.send_replace(Phase::Running);
         info!(http.addr = %bound.http, rtmp.addr = %bound.rtmp, "accepting");
-        Ok(Self { app, bound })
+        Ok(Self { app, bound, tls })
     }
 
     pub const fn app(&self) -> &App {
@@ -184,7 +186,7 @@ pub(crate) async fn open(config: Config, clock: Clock) -> Result<App, StartError
         phase: watch::Sender::new(Phase::Starting),
         bound: OnceLock::new(),
         parts: Parts::default(),
-        config,
+        current: Current::new(config),
     }))
 }
 

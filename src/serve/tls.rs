@@ -51,6 +51,14 @@ impl Tls {
         Ok(Self { certificate })
     }
 
+    /// Takes another certificate for the handshakes to come; keeps the old one if it will not do.
+    pub(super) fn replace(&self, files: &TlsFiles) -> Result<(), TlsError> {
+        let fresh = Arc::new(read(files)?);
+        let current = self.certificate.current.write();
+        *current.unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
     /// For HTTPS: HTTP/2 where the client offers it.
     pub(super) fn http(&self) -> Result<TlsAcceptor, TlsError> {
         self.acceptor(&[b"h2", b"http/1.1"])

@@ -2,8 +2,8 @@
 
 mod hls;
 mod playback;
-mod running;
 mod rtmps;
+mod running;
 mod whep;
 mod whip;
 

@@ -1,5 +1,7 @@
 //! The binary as a process: commands, refusals at start, the demo.
 
+mod reload;
+
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use lamplight::app::App;
 use lamplight::clock::{Clock, Timestamp};
 use lamplight::config::{Config, Sources};
-use lamplight::serve::Server;
+use lamplight::serve::{Server, TlsError};
 use lamplight_media::broadcast::{BroadcastKey, Publisher};
 use lamplight_media::frame::{Codec, Kind, Sample, Shape, TrackInfo};
 use lamplight_media::time::SourceTime;
@@ -95,6 +95,7 @@ pub(crate) struct TestServer {
     server: Option<Server>,
     pub(crate) key: String,
     pub(crate) client: reqwest::Client,
+    settings: Vec<String>,
     _folder: Folder,
 }
 
@@ -119,15 +120,12 @@ impl TestServer {
             // Shows are written at once; a slow test is no silence.
             "hls.gap_after_ms=10000",
         ];
-        let sources = Sources {
-            settings: own
-                .iter()
-                .cloned()
-                .chain(free.iter().chain(more).map(|s| (*s).to_owned()))
-                .collect(),
-            ..Sources::default()
-        };
-        let config = Config::load(&sources).unwrap();
+        let settings: Vec<_> = own
+            .iter()
+            .cloned()
+            .chain(free.iter().chain(more).map(|s| (*s).to_owned()))
+            .collect();
+        let config = load(settings.clone());
         let server = Server::start(config, Clock::standing_at(NOON)).await;
         let [data_dir, db_url] = own;
         let made = lamplight(&["admin", "create-operator", "--handle", "boss"])
@@ -138,6 +136,7 @@ impl TestServer {
             server: Some(server.unwrap()),
             key: api_key(&made),
             client: reqwest::Client::new(),
+            settings,
             _folder: folder,
         }
     }
@@ -148,6 +147,13 @@ impl TestServer {
 
     pub(crate) fn running(&self) -> &Server {
         self.server.as_ref().expect("it runs until dropped")
+    }
+
+    /// Reads the configuration again with these settings changed; the keys that need a restart.
+    pub(crate) fn reload(&self, more: &[&str]) -> Result<Vec<String>, TlsError> {
+        let more = more.iter().map(|&setting| setting.to_owned());
+        let settings = self.settings.iter().cloned().chain(more).collect();
+        self.running().reload(&load(settings))
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -279,6 +285,14 @@ impl Drop for TestServer {
             ended.unwrap();
         }
     }
+}
+
+fn load(settings: Vec<String>) -> Config {
+    let sources = Sources {
+        settings,
+        ..Sources::default()
+    };
+    Config::load(&sources).unwrap()
 }
 
 /// The key that `admin create-operator` printed.

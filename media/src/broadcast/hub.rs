@@ -1,6 +1,7 @@
 //! All broadcasts of this process, by name: who may open one, and what the server is told.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -91,7 +92,7 @@ impl Event {
 #[derive(Debug)]
 pub struct Broadcasts {
     live: DashMap<BroadcastKey, Arc<Broadcast>>,
-    limits: Limits,
+    broadcasts_max: AtomicUsize,
     stats: Stats,
     events: Events,
     /// There is more to watch over than there was.
@@ -104,11 +105,21 @@ impl Broadcasts {
         let (live, stats, events) = (DashMap::new(), Stats::default(), Events::default());
         Arc::new(Self {
             live,
-            limits,
+            broadcasts_max: AtomicUsize::new(limits.broadcasts_max),
             stats,
             events,
             to_watch: Notify::new(),
         })
+    }
+
+    /// Bounds the hub anew. Broadcasts beyond a lower bound go on; no other begins.
+    pub fn set_limits(&self, limits: Limits) {
+        self.broadcasts_max
+            .store(limits.broadcasts_max, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.live.len() >= self.broadcasts_max.load(Ordering::Relaxed)
     }
 
     /// Opens a publish session that stands alone: [`PublishPolicy::ONCE`].
@@ -136,7 +147,7 @@ impl Broadcasts {
         policy: PublishPolicy,
     ) -> Result<Publisher, OpenError> {
         let (now, wall) = at;
-        let is_full = self.live.len() >= self.limits.broadcasts_max;
+        let is_full = self.is_full();
         let broadcast = match self.live.entry(key.clone()) {
             Entry::Occupied(entry) if !entry.get().is_ending() => {
                 let broadcast = Arc::clone(entry.get());
@@ -178,7 +189,7 @@ impl Broadcasts {
     ) -> Result<(), OpenError> {
         match self.find(key).filter(|broadcast| !broadcast.is_ending()) {
             Some(there) => Ok(there.attendance().would_enter(now, policy)?),
-            None if self.live.len() >= self.limits.broadcasts_max => Err(OpenError::Full),
+            None if self.is_full() => Err(OpenError::Full),
             None => Ok(()),
         }
     }

@@ -13,7 +13,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -89,7 +89,7 @@ pub struct Port {
     socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
-    candidates: Vec<SocketAddr>,
+    candidates: RwLock<Arc<[SocketAddr]>>,
     payload_bytes_max: usize,
     identity: Arc<Identity>,
     by_name: DashMap<String, mpsc::Sender<Letter>>,
@@ -120,7 +120,7 @@ impl Port {
             socket,
             state,
             local,
-            candidates: candidates(&config, local),
+            candidates: RwLock::new(candidates(config.public_addrs, config.public_port, local)),
             payload_bytes_max: config.payload_bytes_max,
             identity: Arc::new(identity),
             by_name: DashMap::new(),
@@ -144,8 +144,20 @@ impl Port {
     }
 
     /// The addresses put into answers.
-    pub(crate) fn candidates(&self) -> &[SocketAddr] {
-        &self.candidates
+    pub(crate) fn candidates(&self) -> Arc<[SocketAddr]> {
+        let candidates = self.candidates.read();
+        Arc::clone(&candidates.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what is put into answers from now on, as [`PortConfig`] says it; sessions that run
+    /// keep theirs.
+    pub fn set_public(&self, addrs: Vec<IpAddr>, port: Option<u16>) {
+        let fresh = candidates(addrs, port, self.local);
+        let mut candidates = self
+            .candidates
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *candidates = fresh;
     }
 
     /// Gives a session its inbox, by its ICE name.
@@ -428,8 +440,7 @@ fn open(listen: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// The addresses put into answers.
-fn candidates(config: &PortConfig, local: SocketAddr) -> Vec<SocketAddr> {
-    let mut ips = config.public_addrs.clone();
+fn candidates(mut ips: Vec<IpAddr>, port: Option<u16>, local: SocketAddr) -> Arc<[SocketAddr]> {
     if ips.is_empty() {
         ips = if local.ip().is_unspecified() {
             own_addresses(local.is_ipv6())
@@ -438,7 +449,7 @@ fn candidates(config: &PortConfig, local: SocketAddr) -> Vec<SocketAddr> {
         };
     }
     ips.truncate(CANDIDATES_MAX);
-    let port = config.public_port.unwrap_or_else(|| local.port());
+    let port = port.unwrap_or_else(|| local.port());
     let addrs = ips.into_iter().map(|ip| SocketAddr::new(ip, port));
     addrs.collect()
 }
@@ -606,5 +617,15 @@ mod tests {
                 "{all:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn other_public_addresses_count_from_the_next_answer_on() {
+        let port = port("127.0.0.1:0");
+        let public = "203.0.113.7".parse().unwrap();
+        port.set_public(vec![public], Some(5_000));
+        assert_eq!(*port.candidates(), [SocketAddr::new(public, 5_000)]);
+        port.set_public(Vec::new(), None);
+        assert_eq!(*port.candidates(), [port.local_addr()]);
     }
 }

@@ -139,7 +139,7 @@ impl Control {
             ufrag: asked.ufrag.clone(),
             password,
         };
-        let answer = fragment(&self.mid, &local, self.port.candidates());
+        let answer = fragment(&self.mid, &local, &self.port.candidates());
         let told = self.address.restart(Names::new(local, remote));
         told.map_err(|untold| match untold {
             Untold::Gone => PatchError::Gone,

@@ -105,7 +105,7 @@ pub fn accept(
         session: u64::from(random.number()),
         ice: &local,
         fingerprint: &port.identity().fingerprint,
-        candidates: port.candidates(),
+        candidates: &port.candidates(),
         video_ssrc: spec.video_ssrc,
         audio_ssrc: spec.audio_ssrc,
     };

@@ -97,7 +97,7 @@ pub async fn accept(
     let (connection, answer) = opened.map_err(|err| WhipError::Unanswerable(err.to_string()))?;
     Ok(Accepted {
         id: Random::new().id(),
-        answer: outward(&answer, &local, &candidate_lines(port.candidates())),
+        answer: outward(&answer, &local, &candidate_lines(&port.candidates())),
         control,
         session: Session::new(connection, path, (&offer, terms), now),
     })

@@ -20,8 +20,10 @@ use self::seed::Seed;
 pub(super) use self::seed::SeedError;
 use self::summary::{Summary, reachable};
 use super::cli::{self, Failure, Settings};
+use super::reload::Reload;
 use super::{Server, log};
 use crate::clock::Clock;
+use crate::config::Config;
 
 /// What the demo changes of the defaults: a directory of its own, and no drain, since its show
 /// would go on for ever.
@@ -51,9 +53,11 @@ pub(super) struct Options {
 
 /// Runs the demo until it is stopped.
 pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
-    let config = options.settings.load(&PRESETS)?;
-    log::start(&config.log)?;
+    let sources = options.settings.sources(&PRESETS);
+    let config = Config::load(&sources)?;
+    let level = log::start(&config.log)?;
     cli::runtime()?.block_on(async {
+        let reload = Reload::on_hangup(sources, level).map_err(Failure::Runtime)?;
         let server = Server::start(config, Clock::system()).await?;
         let seed = Seed::load_or_plant(server.app()).await?;
         let has_publisher = !options.no_publisher;
@@ -63,6 +67,6 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         }
         cli::say(&summary.render(options.print))?;
         cards::start(&server, seed.room);
-        Ok(cli::serve_until_stopped(server).await)
+        Ok(cli::serve_until_stopped(server, reload).await)
     })
 }

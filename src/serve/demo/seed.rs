@@ -49,7 +49,7 @@ pub(in crate::serve) enum SeedError {
 impl Seed {
     /// The seed of the last run if all of it is still good, else a new one.
     pub(super) async fn load_or_plant(app: &App) -> Result<Self, SeedError> {
-        let path = app.config.data_dir.join("demo.json");
+        let path = app.config().data_dir.join("demo.json");
         if let Some(seed) = Self::load(&path)?
             && seed.is_good(app).await?
         {

@@ -188,6 +188,11 @@ impl<S> std::fmt::Debug for Connection<S> {
 }
 
 impl Connection<TcpStream> {
+    /// Takes the place of the listener's [`ListenerConfig`], for a server that changed its mind.
+    pub const fn set_config(&mut self, config: ListenerConfig) {
+        self.meter.limit_bps = config.bitrate_bps_max;
+    }
+
     /// The same over a stream made of its socket, for example TLS. Making it takes of the time that
     /// the handshake of RTMP has; `None` when nothing came of it.
     pub async fn over<S, F>(self, make: impl FnOnce(TcpStream) -> F) -> Option<Connection<S>>
