@@ -162,6 +162,18 @@ async fn too_many_headers_are_refused_and_the_connection_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn too_many_headers_over_http_2_are_refused_on_their_stream() {
+    let server = TestServer::start().await;
+    let client = reqwest::Client::builder().http2_prior_knowledge();
+    let client = client.build().unwrap();
+    let request = client.get(server.url("/healthz"));
+    let sent = request.header("X", "y".repeat(20_000)).send().await;
+    assert_eq!(sent.unwrap().status(), 431);
+    let after = client.get(server.url("/healthz")).send().await.unwrap();
+    assert_eq!(after.status(), 200, "the connection goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_script_of_another_origin_may_ask() {
     let server = TestServer::start().await;
     let preflight = server

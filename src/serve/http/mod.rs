@@ -1,9 +1,12 @@
 //! The HTTP listeners: HTTP/1.1 and HTTP/2 on one port, in the clear or over TLS.
 //!
-//! Bounds (media.md 8.5): TLS handshake within 10 s; headers 16 KiB within 10 s; 250 streams per
-//! HTTP/2 connection, 32 of them waiting; a peer that takes nothing for 30 s is dropped; at most
-//! [`CONNECTIONS_MAX`] connections a listener, beyond which new ones wait in the kernel's queue.
+//! Bounds (media.md 8.5): TLS handshake within 10 s, the first request within 10 s of it; headers
+//! 16 KiB within 10 s; bodies as [`crate::http`] reads them; 250 streams per HTTP/2 connection, 32
+//! of them waiting; a peer that takes less than 4 KiB a second for 30 s is dropped ([`steady`]); at
+//! most [`CONNECTIONS_MAX`] connections a listener, beyond which new ones wait in the kernel's
+//! queue.
 
+mod steady;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,11 +26,12 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use self::steady::{STALLED_AFTER, Steady};
 use crate::app::{App, Phase};
 use crate::http::{Held, Peer};
 
@@ -38,7 +43,6 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 250;
-const STALLED_AFTER: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -90,7 +94,7 @@ async fn accept(app: App, listener: TcpListener, routes: Router, tls: Option<Tls
                     warn!(error = &err as &dyn std::error::Error, "cannot accept");
                     warned = Some(Instant::now());
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -135,6 +139,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let stream = Steady::new(stream);
         let Some(tls) = tls else {
             return self.serve(stream, peer).await;
         };
@@ -154,8 +159,10 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let routes = self.routes;
-        let held = Held::default();
+        let (held, asked) = (Held::default(), Arc::new(AtomicBool::new(false)));
+        let was_asked = Arc::clone(&asked);
         let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
             request.extensions_mut().insert(held.clone());
@@ -168,6 +175,7 @@ impl Connection {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = unasked(&was_asked) => return debug!("no request in time"),
             () = self.app.reached(Phase::Stopping) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -180,6 +188,15 @@ impl Connection {
             );
         }
         drop(self.place);
+    }
+}
+
+/// Ends when the first request has not come in its time. Only the first: telling the versions of
+/// HTTP apart has no time of its own, and a connection of HTTP/2 may say nothing for ever.
+async fn unasked(asked: &AtomicBool) {
+    sleep(HEADERS_WITHIN).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 
