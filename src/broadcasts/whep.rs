@@ -67,13 +67,29 @@ pub(super) async fn offer(
         Ok(offer) => offer,
         Err(response) => return Ok(response),
     };
-    let watch = playback::watch_of(&app, &room).await?;
+    let judged = judge(&app, &sessions, (&room, &wish), &headers, offer).await;
+    let outcome = judged.as_ref().map_or_else(ApiError::word, |_| "accepted");
+    let labels = ["whep", outcome];
+    app.media
+        .stats()
+        .add_two("viewer_sessions_total", labels, 1);
+    Ok(admit(&app, &sessions, room, judged?))
+}
+
+/// Everything that may refuse an offer that is one.
+async fn judge(
+    app: &App,
+    sessions: &Sessions,
+    (room, wish): (&str, &Wish),
+    headers: &HeaderMap,
+    offer: String,
+) -> Result<Accepted, ApiError> {
+    let watch = playback::watch_of(app, room).await?;
     let watch = watch.ok_or_else(ApiError::not_found)?;
-    let viewer = playback::admit(&app, (&room, watch), &headers, wish.token.as_deref())?;
-    let broadcast = find(&app, &sessions, &room)?;
-    let terms = wish.terms(&app, viewer)?;
-    let accepted = answer(sessions.port()?, broadcast, offer, terms).await?;
-    Ok(admit(&app, &sessions, room, accepted))
+    let viewer = playback::admit(app, (room, watch), headers, wish.token.as_deref())?;
+    let broadcast = find(app, sessions, room)?;
+    let terms = wish.terms(app, viewer)?;
+    answer(sessions.port()?, broadcast, offer, terms).await
 }
 
 /// The broadcast to watch, if there is room for one more.
@@ -130,10 +146,6 @@ fn admit(app: &App, sessions: &Arc<Sessions>, room: String, accepted: Accepted) 
         control,
         session,
     } = accepted;
-    let outcome = ["whep", "accepted"];
-    app.media
-        .stats()
-        .add_two("viewer_sessions_total", outcome, 1);
     let leave = app.tasks.cancel_token().child_token();
     let location = format!("/whep/{room}/{id}");
     let tag = control.tag();

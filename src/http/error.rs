@@ -146,6 +146,11 @@ impl ApiError {
         }
     }
 
+    /// The stable word of its code.
+    pub(crate) const fn word(&self) -> &'static str {
+        self.code.row().0
+    }
+
     /// Missing, hidden, or another tenant's: one answer for all.
     pub(crate) fn not_found() -> Self {
         Self::new(

@@ -44,7 +44,14 @@ impl Stage {
         };
         tokio::time::timeout(WITHIN, packaged).await.unwrap();
         for rendition in ["src", "aac"] {
+            // It may not be asked for before the packager is two segments away from it.
             let here = format!("{rendition}/live.m3u8?_HLS_msn=3&_HLS_part=0");
+            let packaged = async {
+                while stage.get(&here).await.status == 400 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(WITHIN, packaged).await.unwrap();
             assert_eq!(stage.get(&here).await.status, 200, "{rendition}");
         }
         stage

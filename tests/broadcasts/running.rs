@@ -180,3 +180,41 @@ async fn a_viewers_session_is_shown_and_kicked_by_the_id_of_its_place() {
         "its place is gone too"
     );
 }
+
+/// What a collector reads: one line of a counter, by its labels.
+async fn counted(server: &TestServer, line: &str) -> Option<u64> {
+    let admin = server.running().bound().admin;
+    let metrics = reqwest::get(format!("http://{admin}/metrics"))
+        .await
+        .unwrap();
+    let text = metrics.text().await.unwrap();
+    let counts = text.lines().filter_map(|it| it.strip_prefix(line));
+    counts.filter_map(|count| count.trim().parse().ok()).next()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_reads_who_came_who_was_refused_and_what_was_taken_in() {
+    let server = TestServer::start().await;
+    let (room, _show) = on_air(&server, &server.creator("anna").await).await;
+    let accepted = whep::offer_to(&server, &format!("/whep/{room}"), whep::CHROMIUM).await;
+    assert_eq!(accepted.status, 201);
+    let unknown = whep::offer_to(&server, &format!("/whep/{UNKNOWN}"), whep::CHROMIUM).await;
+    assert_eq!(unknown.status, 404);
+    let lines = [
+        (
+            r#"viewer_sessions_total{protocol="whep",outcome="accepted"}"#,
+            1,
+        ),
+        (
+            r#"viewer_sessions_total{protocol="whep",outcome="not_found"}"#,
+            1,
+        ),
+        (r#"ingest_frames_total{protocol="rtmp",kind="video"}"#, 60),
+        (r#"broadcasts{state="live"}"#, 1),
+        (r#"viewers{protocol="whep"}"#, 0),
+    ];
+    for (line, expected) in lines {
+        let count = counted(&server, &format!("lamplight_media_{line}")).await;
+        assert_eq!(count, Some(expected), "{line}");
+    }
+}

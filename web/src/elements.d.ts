@@ -5,7 +5,11 @@ import type { HTMLAttributes } from 'preact';
 declare module 'preact' {
   namespace JSX {
     interface IntrinsicElements {
-      'lamplight-player': HTMLAttributes<LamplightPlayer> & { room: string; protocol: Mode };
+      'lamplight-player': HTMLAttributes<LamplightPlayer> & {
+        room: string;
+        protocol: Mode;
+        token: string | undefined;
+      };
     }
   }
 }

@@ -9,6 +9,8 @@ import { refusal } from './whep';
 describe('a refused WHEP offer', () => {
   it.each([
     [404, 'unknown_room'],
+    [401, 'denied'],
+    [403, 'denied'],
     [409, 'not_live'],
     [422, 'unsupported'],
     [415, 'unsupported'],
@@ -27,6 +29,8 @@ describe('a refused WHEP offer', () => {
 describe('a fatal error of hls.js', () => {
   it.each([
     ['networkError', 'manifestLoadError', 404, 'not_live'],
+    ['networkError', 'manifestLoadError', 401, 'denied'],
+    ['networkError', 'levelLoadError', 401, 'denied'],
     ['networkError', 'manifestLoadError', 503, 'refused'],
     ['networkError', 'levelLoadError', 404, 'network'],
     ['networkError', 'fragLoadTimeOut', 0, 'network'],

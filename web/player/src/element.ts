@@ -33,6 +33,8 @@ const SETTLED_MS = 10_000;
 /** Between two tries on a room that is not on air, unless the server names another wait. */
 const NOT_LIVE_MS = 2_000;
 const CARDS_MAX = 50;
+/** The reason of `reconnecting` while nothing comes because nothing is sent. */
+export const HOST_AWAY = 'the host lost the connection';
 
 const STYLE = `
 :host { display: block; position: relative; overflow: hidden; background: #000; }
@@ -47,7 +49,7 @@ video {
 const NOTHING_MORE: Partial<StateDetail> = {};
 
 export class LamplightPlayer extends HTMLElement {
-  static readonly observedAttributes = ['room', 'protocol', 'base'];
+  static readonly observedAttributes = ['room', 'protocol', 'base', 'token'];
 
   /** The video element, for measurements and picture-in-picture; the player drives it. */
   readonly video: HTMLVideoElement;
@@ -243,6 +245,7 @@ export class LamplightPlayer extends HTMLElement {
       video: this.video,
       base: this.getAttribute('base') ?? '',
       room: this.room,
+      token: this.getAttribute('token') ?? undefined,
       events: {
         cue: (cue) => this.#session === session && this.#takeCue(cue),
         cueEnd: (end) => this.#session === session && this.#timeline.end(end),
@@ -377,7 +380,7 @@ export class LamplightPlayer extends HTMLElement {
     if (this.#state === 'playing' && now - this.#sessionAt > SETTLED_MS) this.#plan.settled();
     if (session.awaitsHost()) {
       if (now - this.#progressAt > STALLED_MS) {
-        this.#tell('reconnecting', { reason: 'the host lost the connection' });
+        this.#tell('reconnecting', { reason: HOST_AWAY });
       }
       // The session stands; from the host's return on it has its time again.
       this.#progressAt = Math.max(this.#progressAt, now - STALLED_MS);
@@ -428,6 +431,7 @@ export class LamplightPlayer extends HTMLElement {
     if (failure.kind === 'not_live' || failure.kind === 'unknown_room') {
       return this.#askAndWait(failure.retryAfterMs ?? NOT_LIVE_MS, failure.detail);
     }
+    if (failure.kind === 'denied') return this.#tell('denied', { reason: failure.detail });
     const isHopeless = failure.kind === 'unsupported';
     const { retryAfterMs } = failure;
     const retryAfter = retryAfterMs === undefined ? {} : { retryAfterMs };

@@ -8,7 +8,8 @@ import type { SessionNumbers } from './session';
  * - `waiting` the room is not live; the player asks again and starts by itself
  * - `reconnecting` the picture stopped or the connection broke; being repaired
  * - `blocked` the browser wants a tap before it plays · `paused` by the viewer
- * - `ended` · `unknown` no such room · `unplayable` this browser cannot play it
+ * - `ended` · `unknown` no such room · `denied` private, or this viewer was put out
+ * - `unplayable` this browser cannot play it
  */
 export type PlayerState =
   | 'idle'
@@ -20,6 +21,7 @@ export type PlayerState =
   | 'paused'
   | 'ended'
   | 'unknown'
+  | 'denied'
   | 'unplayable';
 
 export interface StateDetail {

@@ -103,7 +103,7 @@ export class HlsSession implements Session {
         this.#fail({ kind: 'unsupported', detail: 'this browser cannot decode H.264 in MSE' });
         return;
       }
-      this.#open(new Hls(CONFIG), Events);
+      this.#open(new Hls({ ...CONFIG, ...this.#authorized() }), Events);
     } catch (error) {
       const detail = error instanceof Error ? error.message : String(error);
       this.#fail({ kind: 'network', detail: `the player could not be loaded: ${detail}` });
@@ -207,6 +207,19 @@ export class HlsSession implements Session {
     hls.attachMedia(video);
   }
 
+  /** The token goes with the first playlist, which gives the others their session. */
+  #authorized(): Partial<HlsConfig> {
+    const { token } = this.#context;
+    if (!token) return {};
+    return {
+      xhrSetup(request, url) {
+        if (new URL(url, location.href).pathname.endsWith('/index.m3u8')) {
+          request.setRequestHeader('Authorization', `Bearer ${token}`);
+        }
+      },
+    };
+  }
+
   #onSample(sample: MetadataSample): void {
     for (const text of cueTexts(sample.data)) {
       const message = readMessage(text);
@@ -264,6 +277,7 @@ export function failureOf(type: string, details: string, status: number): Failur
   const detail = status > 0 ? `LL-HLS: ${details} (${status})` : `LL-HLS: ${details}`;
   // A playlist is 404 both for an unknown room and for one that is not live: the room decides.
   if (status === 404 && details.startsWith('manifest')) return { kind: 'not_live', detail };
+  if (status === 401 || status === 403) return { kind: 'denied', detail };
   if (details === 'manifestIncompatibleCodecsError') return { kind: 'unsupported', detail };
   if (status === 503) return { kind: 'refused', detail, retryAfterMs: 3_000 };
   return { kind: type === 'mediaError' ? 'media' : 'network', detail };

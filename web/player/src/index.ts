@@ -1,7 +1,7 @@
 /** `@lamplight/player`: defines `<lamplight-player>` and exports its words. */
-import { LamplightPlayer } from './element';
+import { HOST_AWAY, LamplightPlayer } from './element';
 
-export { LamplightPlayer };
+export { HOST_AWAY, LamplightPlayer };
 export type { CardEnvelope, Money } from './card';
 export type {
   CardDetail,

@@ -30,7 +30,7 @@ export class NativeHlsSession implements Session {
   }
 
   start(): Promise<void> {
-    const { video, base, room, events } = this.#context;
+    const { video, base, room, token, events } = this.#context;
     const { signal } = this.#listeners;
     video.addEventListener('ended', () => events.ended(), { signal });
     video.addEventListener('error', () => this.#onError(), { signal });
@@ -38,7 +38,9 @@ export class NativeHlsSession implements Session {
       signal,
     });
     video.srcObject = null;
-    video.src = `${base}/hls/${encodeURIComponent(room)}/index.m3u8`;
+    // The element sends no header of ours.
+    const query = token ? `?token=${encodeURIComponent(token)}` : '';
+    video.src = `${base}/hls/${encodeURIComponent(room)}/index.m3u8${query}`;
     return play(video, events);
   }
 

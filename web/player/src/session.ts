@@ -7,7 +7,15 @@ import type { FramePosition } from './timeline';
 
 /** Why a session could not go on. */
 export interface Failure {
-  kind: 'not_live' | 'unknown_room' | 'refused' | 'unsupported' | 'network' | 'media' | 'stalled';
+  kind:
+    | 'not_live'
+    | 'unknown_room'
+    | 'denied'
+    | 'refused'
+    | 'unsupported'
+    | 'network'
+    | 'media'
+    | 'stalled';
   /** For the log and the details panel, in one sentence. */
   detail: string;
   retryAfterMs?: number;
@@ -61,6 +69,8 @@ export interface SessionContext {
   /** Origin and path before `/whep` and `/hls`; empty for the page's own origin. */
   base: string;
   room: string;
+  /** Opens a private room; undefined for the others. */
+  token: string | undefined;
   events: SessionEvents;
   /** Milliseconds since the Unix epoch by the server's clock. */
   serverNow(): number;

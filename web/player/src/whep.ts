@@ -42,6 +42,7 @@ export function refusal(status: number, retryAfter: string | null, detail: strin
   const retry = retryAfterMs(retryAfter);
   const retryPart = retry === undefined ? {} : { retryAfterMs: retry };
   if (status === 404) return { kind: 'unknown_room', detail };
+  if (status === 401 || status === 403) return { kind: 'denied', detail };
   if (status === 409) return { kind: 'not_live', detail, ...retryPart };
   if (status === 400 || status === 415 || status === 422) return { kind: 'unsupported', detail };
   return { kind: 'refused', detail, ...retryPart };
@@ -188,12 +189,15 @@ export class WhepSession implements Session {
   }
 
   async #post(sdp: string): Promise<string> {
-    const { base, room, observe } = this.#context;
+    const { base, room, token, observe } = this.#context;
     const asked = Date.now();
     const url = `${base}/whep/${encodeURIComponent(room)}`;
     const response = await fetch(url, {
       method: 'POST',
-      headers: { 'Content-Type': 'application/sdp' },
+      headers: {
+        'Content-Type': 'application/sdp',
+        ...(token ? { Authorization: `Bearer ${token}` } : {}),
+      },
       body: sdp,
       signal: AbortSignal.any([this.#abort.signal, AbortSignal.timeout(ANSWER_MS_MAX)]),
     });
@@ -221,6 +225,10 @@ export class WhepSession implements Session {
       case 'reconnect':
         return events.moved();
       case 'bye':
+        // Whoever was put out does not come in again by itself.
+        if (message.reason === 'kicked') {
+          return this.#fail({ kind: 'denied', detail: 'the host ended this session' });
+        }
         return events.ended();
       case 'clock': {
         const { tUs, wallMs, video, audio } = message.clock;

@@ -1,5 +1,5 @@
 /** What the page says in place of the picture: words and, where one helps, an act. */
-import type { PlayerState, StateDetail } from '@lamplight/player';
+import { HOST_AWAY, type PlayerState, type StateDetail } from '@lamplight/player';
 import type { ComponentChildren } from 'preact';
 import { whenStarts } from '../home/when';
 import { PlayIcon } from '../ui/icons';
@@ -11,17 +11,18 @@ interface NoticeProps {
 }
 
 /** What assistive technology hears when the state changes. */
-export function spokenState({ state, room_state }: StateDetail): string {
+export function spokenState({ state, room_state, reason }: StateDetail): string {
   const words: Record<PlayerState, string> = {
     idle: '',
     connecting: 'Joining the show',
     waiting: room_state === 'interrupted' ? 'The show is interrupted' : 'The show is not live yet',
     playing: 'The show is playing',
-    reconnecting: 'Reconnecting',
+    reconnecting: reason === HOST_AWAY ? 'Waiting for the host' : 'Reconnecting',
     blocked: 'Press play to watch',
     paused: 'Paused',
     ended: 'The show has ended',
     unknown: 'This show was not found',
+    denied: 'This show is private',
     unplayable: 'This show cannot be played here',
   };
   return words[state];
@@ -43,7 +44,7 @@ export function Notice({ detail, retry, play }: NoticeProps) {
       return (
         <div class="reconnecting">
           <span class="spinner" />
-          Reconnecting…
+          {detail.reason === HOST_AWAY ? 'Waiting for the host…' : 'Reconnecting…'}
         </div>
       );
     case 'waiting':
@@ -76,6 +77,16 @@ export function Notice({ detail, retry, play }: NoticeProps) {
           <a class="button button-primary" href="/">
             See what is live
           </a>
+        </Panel>
+      );
+    case 'denied':
+      return (
+        <Panel>
+          <h2>This show is private</h2>
+          <p>Open it with the link you were given; a link is good for a while only.</p>
+          <button type="button" class="button button-primary" onClick={retry}>
+            Try again
+          </button>
         </Panel>
       );
     case 'unplayable':

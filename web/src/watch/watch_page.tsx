@@ -89,7 +89,7 @@ export function WatchPage({ room: id, query }: { room: string; query: URLSearchP
         data-shape={shape}
       >
         <Ambient player={player} />
-        <lamplight-player ref={player} room={id} protocol={mode} />
+        <lamplight-player ref={player} room={id} protocol={mode} token={query.get('token') ?? undefined} />
         <div class="shade" />
         <div class="top">
           <ShowPill room={room} />
