@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use super::demo::SeedError;
 use super::reload::Reload;
-use super::{Server, StartError, admin, demo, log, open};
+use super::{Server, StartError, admin, demo, descriptors, log, open};
 use crate::accounts::CreateOperatorError;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Sources};
@@ -113,6 +113,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             let sources = settings.sources(&[]);
             let config = Config::load(&sources)?;
             let level = log::start(&config.log)?;
+            descriptors::raise();
             runtime()?.block_on(async {
                 let reload = Reload::on_hangup(sources, level).map_err(Failure::Runtime)?;
                 let server = Server::start(config, Clock::system()).await?;

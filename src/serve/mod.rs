@@ -10,6 +10,7 @@
 mod admin;
 pub mod cli;
 mod demo;
+mod descriptors;
 mod http;
 mod log;
 mod media;

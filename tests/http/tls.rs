@@ -106,7 +106,8 @@ fn files_that_will_not_do_are_named() {
             .unwrap();
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8(output.stderr).unwrap();
-        let said = said.replace(&folder.0.display().to_string(), "[folder]");
+        let last = said.lines().last().unwrap_or_default();
+        let said = format!("{last}\n").replace(&folder.0.display().to_string(), "[folder]");
         said.replace(&other.0.display().to_string(), "[other]")
     });
     insta::assert_snapshot!(said.concat());

@@ -163,6 +163,32 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
+fn the_limit_of_file_descriptors_is_raised_to_the_hard_one() {
+    let folder = Folder::new();
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -Sn 256; exec \"$0\" serve"])
+        .arg(env!("CARGO_BIN_EXE_lamplight"))
+        .env("LAMPLIGHT_DATA_DIR", &folder.0)
+        .env("LAMPLIGHT_HTTP__LISTEN", free_tcp())
+        .env("LAMPLIGHT_HTTP__ADMIN_LISTEN", free_tcp())
+        .env("LAMPLIGHT_RTMP__LISTEN", free_tcp())
+        .env("LAMPLIGHT_WEBRTC__UDP", free_udp())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let told = lines.find(|line| line.as_ref().unwrap().contains("file descriptors"));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let line = limits.lines().find(|l| l.starts_with("Max open files"));
+    let numbers: Vec<_> = line.unwrap().split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "{limits}");
+    let told = told.unwrap().unwrap();
+    assert!(told.contains(numbers[0]), "{told}");
+}
+
+#[test]
 fn an_operator_is_made_once_per_handle_and_the_schema_can_be_brought_up_alone() {
     let folder = Folder::new();
     let run = |arguments: &[&str]| {

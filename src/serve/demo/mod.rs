@@ -21,7 +21,7 @@ pub(super) use self::seed::SeedError;
 use self::summary::{Summary, reachable};
 use super::cli::{self, Failure, Settings};
 use super::reload::Reload;
-use super::{Server, log};
+use super::{Server, descriptors, log};
 use crate::clock::Clock;
 use crate::config::Config;
 
@@ -56,6 +56,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     let sources = options.settings.sources(&PRESETS);
     let config = Config::load(&sources)?;
     let level = log::start(&config.log)?;
+    descriptors::raise();
     cli::runtime()?.block_on(async {
         let reload = Reload::on_hangup(sources, level).map_err(Failure::Runtime)?;
         let server = Server::start(config, Clock::system()).await?;
