@@ -46,7 +46,7 @@ impl Secrets {
     /// # Errors
     /// [`SecretsError`] says what to do about the file.
     pub fn open(dir: &Path) -> Result<Self, SecretsError> {
-        let path = dir.join("secret.key");
+        let path = Self::path(dir);
         let io = |err| SecretsError::Io(path.clone(), err);
         let mut key = Vec::new();
         match File::open(&path) {
@@ -74,6 +74,11 @@ impl Secrets {
             .try_into()
             .map_err(|_length: Vec<u8>| SecretsError::WrongSize(path.clone()))?;
         Ok(Self::from_key(&key))
+    }
+
+    /// Where the key file is.
+    pub(crate) fn path(dir: &Path) -> PathBuf {
+        dir.join("secret.key")
     }
 
     fn from_key(key: &[u8; KEY_LEN]) -> Self {

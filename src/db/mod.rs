@@ -7,6 +7,7 @@
 //!
 //! Not here: any table. Stores of the modules own their SQL.
 
+mod look;
 #[cfg(test)]
 mod testing;
 
@@ -21,6 +22,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, Executor, SqlSafeStr, Transaction};
 use tokio::sync::Notify;
 
+pub(crate) use self::look::{Found, look};
 #[cfg(test)]
 pub(crate) use self::testing::{Folder, NOON, fresh};
 
@@ -249,15 +251,17 @@ fn options(url: &str) -> Result<AnyConnectOptions, OpenError> {
 
 /// The path as a URL that creates the file when it is missing.
 fn sqlite_url(path: &Path) -> Result<String, OpenError> {
+    Ok(format!("sqlite://{}?mode=rwc", escaped(path)?))
+}
+
+/// The whole path as it stands in a URL.
+fn escaped(path: &Path) -> Result<String, OpenError> {
     let bad_path = || OpenError::Path(path.display().to_string());
     let absolute = std::path::absolute(path).map_err(|_io| bad_path())?;
     let text = absolute.to_str().ok_or_else(bad_path)?;
-    let escaped: String = text
-        .chars()
-        .map(|c| match c {
-            ' ' | '%' | '?' | '#' => format!("%{:02X}", u32::from(c)),
-            _ => c.into(),
-        })
-        .collect();
-    Ok(format!("sqlite://{escaped}?mode=rwc"))
+    let escaped = text.chars().map(|c| match c {
+        ' ' | '%' | '?' | '#' => format!("%{:02X}", u32::from(c)),
+        _ => c.into(),
+    });
+    Ok(escaped.collect())
 }

@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use super::demo::SeedError;
 use super::reload::Reload;
-use super::{Server, StartError, admin, demo, descriptors, log, open};
+use super::{Server, StartError, admin, demo, descriptors, doctor, log, open};
 use crate::accounts::CreateOperatorError;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Sources};
@@ -33,6 +33,8 @@ enum Command {
     /// Tasks for the owner of the machine
     #[command(subcommand)]
     Admin(admin::Task),
+    /// Look at this machine and say what to change
+    Doctor(doctor::Options),
     /// Bring the schema of the database up to date
     Migrate(Settings),
     /// Print the OpenAPI document
@@ -121,6 +123,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             })
         }
         Command::Demo(options) => demo::run(options),
+        Command::Doctor(options) => doctor::run(options),
         Command::Admin(task) => admin::run(task),
         Command::Migrate(settings) => {
             let config = settings.load()?;
@@ -192,7 +195,7 @@ pub(super) fn say(text: &str) -> Result<(), Failure> {
 }
 
 /// An error with its causes.
-fn describe(err: &dyn std::error::Error) -> String {
+pub(super) fn describe(err: &dyn std::error::Error) -> String {
     let mut text = err.to_string();
     let mut cause = err.source();
     while let Some(err) = cause {

@@ -4,10 +4,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
 /// With fewer a server is out of them at a few thousand viewers over LL-HLS.
-const WANTED: u64 = 4_096;
+pub(super) const WANTED: u64 = 4_096;
 /// What to do about it.
-const ADVICE: &str = "raise the hard limit: LimitNOFILE=65536 in the systemd unit, \
+pub(super) const ADVICE: &str = "raise the hard limit: LimitNOFILE=65536 in the systemd unit, \
                                  --ulimit nofile=65536 for docker, ulimit -Hn in a shell";
+
+/// The most the process may ever have; `None` without a limit.
+pub(super) fn most() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
+}
 
 /// Takes as many as the system lets this process have.
 pub(super) fn raise() {

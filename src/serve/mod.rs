@@ -11,6 +11,7 @@ mod admin;
 pub mod cli;
 mod demo;
 mod descriptors;
+mod doctor;
 mod http;
 mod log;
 mod media;

@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use time::OffsetDateTime;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::TlsFiles;
@@ -97,6 +98,15 @@ impl ResolvesServerCert for Certificate {
 /// Named, not the one of the process: a test has none.
 fn provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
+}
+
+/// When the first certificate ends.
+pub(super) fn expires(files: &TlsFiles) -> Result<OffsetDateTime, TlsError> {
+    let certified = read(files)?;
+    let der = certified.end_entity_cert().map_err(TlsError::Unusable)?;
+    let (_rest, certificate) = x509_parser::parse_x509_certificate(der)
+        .map_err(|_form| TlsError::NoCertificate(files.cert.clone()))?;
+    Ok(certificate.validity().not_after.to_datetime())
 }
 
 fn read(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {

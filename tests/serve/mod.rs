@@ -1,5 +1,6 @@
 //! The binary as a process: commands, refusals at start, the demo.
 
+mod doctor;
 mod reload;
 
 use std::io::{BufRead, BufReader};
