@@ -137,6 +137,7 @@ impl Server {
     pub async fn stop(self, drain: Duration) -> BTreeMap<&'static str, usize> {
         let app = &self.app;
         app.phase.send_replace(Phase::Draining);
+        app.media.drain();
         let is_idle = async {
             while !app.media.list().is_empty() {
                 tokio::time::sleep(IS_IDLE_EVERY).await;

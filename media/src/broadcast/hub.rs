@@ -1,7 +1,7 @@
 //! All broadcasts of this process, by name: who may open one, and what the server is told.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -93,6 +93,7 @@ impl Event {
 pub struct Broadcasts {
     live: DashMap<BroadcastKey, Arc<Broadcast>>,
     broadcasts_max: AtomicUsize,
+    is_draining: AtomicBool,
     stats: Stats,
     events: Events,
     /// There is more to watch over than there was.
@@ -106,6 +107,7 @@ impl Broadcasts {
         Arc::new(Self {
             live,
             broadcasts_max: AtomicUsize::new(limits.broadcasts_max),
+            is_draining: AtomicBool::new(false),
             stats,
             events,
             to_watch: Notify::new(),
@@ -116,6 +118,15 @@ impl Broadcasts {
     pub fn set_limits(&self, limits: Limits) {
         self.broadcasts_max
             .store(limits.broadcasts_max, Ordering::Relaxed);
+    }
+
+    /// Has viewers told to come again elsewhere, or to the next process; their sessions go on.
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
     }
 
     fn is_full(&self) -> bool {

@@ -81,6 +81,11 @@ pub fn cue(lines: &RtpLines, news: &CueNews) -> String {
     .to_string()
 }
 
+/// The player had better connect anew.
+pub(crate) fn reconnect() -> String {
+    json!({ "type": "reconnect" }).to_string()
+}
+
 /// The session ends; the player closes itself.
 pub(crate) fn bye(reason: &str) -> String {
     json!({ "type": "bye", "reason": reason }).to_string()

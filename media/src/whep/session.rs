@@ -64,6 +64,8 @@ pub struct Session {
     steered_at: Instant,
     /// What stands for the outcome of a probe that could not be made.
     unprobed: Option<bool>,
+    /// True once the viewer was told to connect anew.
+    was_sent_away: bool,
     /// Who it is, if the server knows; and that it counts, while it is connected.
     viewer: Option<Arc<str>>,
     presence: Option<Presence>,
@@ -127,6 +129,7 @@ impl Session {
             lease,
             steered_at: now,
             unprobed: None,
+            was_sent_away: false,
             viewer,
             presence: None,
             sent: Sent {
@@ -154,6 +157,9 @@ impl Session {
         let (mut over, mut alarm) = (pin!(over), pin!(sleep_until(self.connect_until)));
         let reason = loop {
             let now = Instant::now();
+            if hub.is_draining() {
+                self.send_away(now);
+            }
             if let Some(reason) = self.work(now, hub.stats()).await {
                 break reason;
             }
@@ -405,6 +411,14 @@ impl Session {
         let text = message::clock(&self.lines, t, self.broadcast.wall(t));
         if self.peer.send_text(now.into_std(), text) {
             self.clock_at = now + CLOCK_EVERY;
+        }
+    }
+
+    /// The server stops: the viewer had better find another, or the next process. Told with the
+    /// next frame; the session goes on until the viewer leaves or the server does.
+    fn send_away(&mut self, now: Instant) {
+        if !self.was_sent_away && self.peer.has_channel() {
+            self.was_sent_away = self.peer.send_text(now.into_std(), message::reconnect());
         }
     }
 

@@ -96,6 +96,36 @@ async fn a_viewer_whose_lease_is_over_is_told_so_and_let_go() {
     assert_eq!(reason, "expired");
 }
 
+/// The session goes on: what comes after is heard, and the word is not said again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_of_a_draining_server_is_told_once_to_connect_anew() {
+    let mut show = Show::start(0);
+    (0..5).for_each(|_| show.picture());
+    let (port, hub) = (port(&show), Arc::clone(&show.hub));
+    let broadcast = Arc::clone(show.publisher.broadcast());
+    let traits = Traits {
+        has_channel: true,
+        ..Traits::default()
+    };
+    let (viewer, mut wire, session) = join(&port, &show, traits).await;
+    let listen = async {
+        assert_eq!(hear(&viewer).await["type"], "clock");
+        hub.drain();
+        assert_eq!(hear(&viewer).await["type"], "reconnect");
+        let cue = NewCue {
+            id: "after".into(),
+            class: "card".into(),
+            duration: None,
+            kind: CueKind::Listed,
+            payload: Bytes::from_static(b"{}"),
+        };
+        broadcast.cue(Instant::now(), At::Now, cue).await.unwrap();
+        hear(&viewer).await["type"].clone()
+    };
+    let next = while_served(&port, (session, &mut wire), show, listen).await;
+    assert_eq!(next, "cue");
+}
+
 /// After a discontinuity of T the map to the time of day is told again, and RTP time is on the
 /// same line as before.
 #[tokio::test(flavor = "multi_thread")]
