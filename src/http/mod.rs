@@ -16,6 +16,7 @@ mod held;
 mod idempotency;
 pub(crate) mod openapi;
 mod page;
+mod reached;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub(crate) use self::health::{counted, install_recorder};
 pub(crate) use self::held::Held;
 pub(crate) use self::idempotency::{Begin, begin, sweep};
 pub(crate) use self::page::{Cursor, Page, Seek, limit};
+pub(crate) use self::reached::Reached;
 pub(crate) use self::request::{Client, Peer, around};
 use crate::app::App;
 

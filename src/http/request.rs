@@ -24,7 +24,11 @@ const SLOW: Duration = Duration::from_secs(1);
 
 /// The socket's other end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct Peer {
+    pub(crate) addr: SocketAddr,
+    /// Over TLS that ends here.
+    pub(crate) is_secure: bool,
+}
 
 /// The address of the client, behind proxies that are trusted.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +133,7 @@ fn request_id(headers: &HeaderMap) -> String {
 /// Walks `X-Forwarded-For` from the right while the hop that said it is trusted.
 fn client_of(peer: Option<Peer>, headers: &HeaderMap, trusted: &[IpAddr]) -> Client {
     let unknown = Ipv4Addr::UNSPECIFIED.into();
-    let mut client = peer.map_or(unknown, |Peer(addr)| addr.ip().to_canonical());
+    let mut client = peer.map_or(unknown, |peer| peer.addr.ip().to_canonical());
     let said = headers
         .get_all(FORWARDED_FOR)
         .iter()
@@ -167,7 +171,10 @@ mod tests {
         for (peer, header, expected) in cases {
             let mut headers = HeaderMap::new();
             headers.insert(FORWARDED_FOR, header.parse().unwrap());
-            let peer = Peer(SocketAddr::new(peer.parse().unwrap(), 1));
+            let peer = Peer {
+                addr: SocketAddr::new(peer.parse().unwrap(), 1),
+                is_secure: false,
+            };
             let Client(client) = client_of(Some(peer), &headers, &trusted);
             assert_eq!(client.to_string(), expected, "{header}");
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use axum::Json;
 use axum::extract::State as AppState;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, ETAG, HOST, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -24,7 +24,7 @@ use crate::broadcasts::{self, AddKeyError};
 use crate::clock::Timestamp;
 use crate::http::{
     self as wire, ApiError, Begin, Bounds, Call, Code, Cursor, NoBody, Page, Path, Problem, Query,
-    Write,
+    Reached, Write,
 };
 use crate::ids::{CreatorId, KeyId, RoomId};
 
@@ -398,7 +398,7 @@ async fn add_key(
     AppState(app): AppState<App>,
     who: Principal,
     Path(id): Path<RoomId>,
-    headers: HeaderMap,
+    Reached { scheme, host }: Reached,
     Write {
         body: NoBody {},
         call,
@@ -409,7 +409,7 @@ async fn add_key(
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };
-    let (host, now) = (host_of(&headers), app.clock.now());
+    let now = app.clock.now();
     let added = async {
         let key = service::add_key(&mut run.tx, now, id).await?;
         let entry = Entry {
@@ -428,7 +428,7 @@ async fn add_key(
                     .get()
                     .map_or(app.config().rtmp.listen, |bound| bound.rtmp),
             ),
-            whip_url: format!("http://{host}/whip"),
+            whip_url: format!("{scheme}://{host}/whip"),
         };
         Ok::<_, KeyError>((StatusCode::CREATED, view))
     };
@@ -465,18 +465,6 @@ async fn delete_key(
     tx.commit().await?;
     broadcasts::cut(&app, id, key);
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// The name by which the client reached us, without rubbish.
-fn host_of(headers: &HeaderMap) -> String {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let is_plain = |host: &&str| {
-        !host.is_empty()
-            && host
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b))
-    };
-    host.filter(is_plain).unwrap_or("localhost").into()
 }
 
 /// The ingest address on the host the client used.

@@ -182,6 +182,20 @@ async fn a_stream_key_is_shown_once_and_stored_as_a_hash() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_addresses_beside_a_key_are_those_of_this_server_over_http_2_too() {
+    let server = TestServer::start().await;
+    let room = server.room(&server.creator("anna").await).await;
+    let client = reqwest::Client::builder().http2_prior_knowledge();
+    let url = server.url(&format!("{PATH}/{room}/publish_keys"));
+    let request = client.build().unwrap().post(url).bearer_auth(&server.key);
+    let made = Answer::of(request.json(&json!({})).send().await.unwrap()).await;
+    let bound = server.running().bound();
+    let body = made.json();
+    assert_eq!(body["whip_url"], format!("http://{}/whip", bound.http));
+    assert_eq!(body["rtmp_url"], format!("rtmp://{}/live", bound.rtmp));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_keys_are_valid_and_a_deleted_one_is_gone() {
     let server = TestServer::start().await;
     let room = server.room(&server.creator("anna").await).await;

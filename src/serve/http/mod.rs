@@ -141,20 +141,24 @@ impl Connection {
     {
         let stream = Steady::new(stream);
         let Some(tls) = tls else {
-            return self.serve(stream, peer).await;
+            let (addr, is_secure) = (peer, false);
+            return self.serve(stream, Peer { addr, is_secure }).await;
         };
         let shaken = tokio::select! {
             shaken = timeout(HANDSHAKE_WITHIN, tls.accept(stream)) => shaken,
             () = self.app.reached(Phase::Stopping) => return,
         };
         match shaken {
-            Ok(Ok(stream)) => self.serve(stream, peer).await,
+            Ok(Ok(stream)) => {
+                let (addr, is_secure) = (peer, true);
+                self.serve(stream, Peer { addr, is_secure }).await;
+            }
             Ok(Err(err)) => debug!(error = &err as &dyn std::error::Error, "no TLS handshake"),
             Err(_elapsed) => debug!("no TLS handshake in time"),
         }
     }
 
-    async fn serve<S>(self, stream: S, peer: SocketAddr)
+    async fn serve<S>(self, stream: S, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -164,7 +168,7 @@ impl Connection {
         let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(peer);
             request.extensions_mut().insert(held.clone());
             let routes = routes.clone();
             async move { routes.oneshot(request).await }
