@@ -9,4 +9,8 @@ mod long_gop;
 mod no_audio;
 mod param_change;
 mod shutdown;
+mod slow_viewer;
 mod support;
+mod takeover;
+mod timestamps;
+mod two_encoders;

@@ -98,6 +98,17 @@ impl Show {
         (self.pictures, self.sounds) = (0, 0);
     }
 
+    /// A newer publisher comes while the one there is still sending; gives the older one.
+    pub(crate) fn take_over(&mut self) -> Publisher {
+        let newer = publish(&self.hub);
+        (self.pictures, self.sounds) = (0, 0);
+        self.publisher.replace(newer).expect("one was there")
+    }
+
+    pub(crate) fn hub(&self) -> Arc<Broadcasts> {
+        Arc::clone(&self.hub)
+    }
+
     pub(crate) fn is_away(&self) -> bool {
         self.publisher.is_none()
     }
