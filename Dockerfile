@@ -26,6 +26,6 @@ WORKDIR /data
 VOLUME /data
 ENV LAMPLIGHT_DATA_DIR=/data
 # Pages, API, HLS and signalling; RTMP; all WebRTC media.
-EXPOSE 8080/tcp 1935/tcp 3478/udp
+EXPOSE 8080/tcp 8443/tcp 1935/tcp 3478/udp
 ENTRYPOINT ["lamplight"]
 CMD ["serve"]

@@ -32,6 +32,17 @@ fn doctor(folder: &Folder) -> Command {
     command
 }
 
+/// The same over a certificate in the folder, as JSON.
+fn with_tls(folder: &Folder) -> Command {
+    let mut command = doctor(folder);
+    command
+        .arg("--json")
+        .env("LAMPLIGHT_HTTP__TLS_CERT", folder.0.join("cert.pem"))
+        .env("LAMPLIGHT_HTTP__TLS_KEY", folder.0.join("key.pem"))
+        .env("LAMPLIGHT_HTTP__TLS_LISTEN", "127.0.0.1:0");
+    command
+}
+
 fn said(output: &Output, folder: &Folder) -> String {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     text.replace(&folder.0.display().to_string(), "[folder]")
@@ -116,19 +127,20 @@ fn a_migrated_database_opens_and_a_certificate_says_until_when() {
     let folder = Folder::new();
     Certificate::write_to(&folder.0);
     let data = folder.0.join("data");
+    let key = folder.0.join("key.pem");
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
+    let output = with_tls(&folder).output().unwrap();
+    let (verdict, text) = finding(&output, "http.tls_cert");
+    assert_eq!(verdict, "warn");
+    assert!(text.contains("chmod o="), "{text}");
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o640)).unwrap();
     let migrate = lamplight(&["migrate"])
         .env("LAMPLIGHT_DATA_DIR", &data)
         .status();
     assert!(migrate.unwrap().success());
     let count = || std::fs::read_dir(&data).unwrap().count();
     let before = count();
-    let output = doctor(&folder)
-        .arg("--json")
-        .env("LAMPLIGHT_HTTP__TLS_CERT", folder.0.join("cert.pem"))
-        .env("LAMPLIGHT_HTTP__TLS_KEY", folder.0.join("key.pem"))
-        .env("LAMPLIGHT_HTTP__TLS_LISTEN", "127.0.0.1:0")
-        .output()
-        .unwrap();
+    let output = with_tls(&folder).output().unwrap();
     assert_eq!(finding(&output, "database").0, "ok");
     assert_eq!(finding(&output, "key file").0, "ok");
     let (verdict, text) = finding(&output, "http.tls_cert");

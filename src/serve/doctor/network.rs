@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Finding, cli};
@@ -131,7 +133,18 @@ pub(super) fn certificate(http: &Http, now: Timestamp) -> Finding {
         Finding::fail(key, format!("ended on {day}; renew it, then send SIGHUP"))
     } else if until - now < RENEWED_BEFORE {
         Finding::warn(key, format!("ends on {day}; renew it, then send SIGHUP"))
+    } else if is_open(&files.key) {
+        let text = format!(
+            "everybody may read its key; run: chmod o= {}",
+            files.key.display()
+        );
+        Finding::warn(key, text)
     } else {
         Finding::ok(key, format!("good until {day}"))
     }
+}
+
+/// Whether users beside owner and group may read a file.
+fn is_open(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
 }
