@@ -119,7 +119,11 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
             runtime()?.block_on(async {
                 let reload = Reload::on_hangup(sources, level).map_err(Failure::Runtime)?;
                 let server = Server::start(config, Clock::system()).await?;
-                Ok(serve_until_stopped(server, reload).await)
+                tokio::select! {
+                    () = stop_signal() => {}
+                    () = reload.run(&server) => {}
+                }
+                Ok(stop(server).await)
             })
         }
         Command::Demo(options) => demo::run(options),
@@ -151,12 +155,8 @@ async fn migrate(config: Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves until SIGTERM or SIGINT; a second one ends the process at once.
-pub(super) async fn serve_until_stopped(server: Server, reload: Reload) -> ExitCode {
-    tokio::select! {
-        () = stop_signal() => {}
-        () = reload.run(&server) => stop_signal().await,
-    }
+/// Drains after a stop signal; a second one ends the process at once.
+pub(super) async fn stop(server: Server) -> ExitCode {
     info!("stopping");
     let drain = server.app().config().shutdown.drain;
     tokio::select! {
@@ -165,7 +165,8 @@ pub(super) async fn serve_until_stopped(server: Server, reload: Reload) -> ExitC
     }
 }
 
-async fn stop_signal() {
+/// Waits for SIGTERM or SIGINT.
+pub(super) async fn stop_signal() {
     let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),

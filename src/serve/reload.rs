@@ -32,8 +32,11 @@ impl Reload {
 
     /// Reads again at each signal, for as long as it is polled.
     pub(super) async fn run(mut self, server: &Server) {
-        while self.hangup.recv().await.is_some() {
-            self.reload(server);
+        loop {
+            match self.hangup.recv().await {
+                Some(()) => self.reload(server),
+                None => std::future::pending().await,
+            }
         }
     }
 

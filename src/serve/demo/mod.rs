@@ -20,7 +20,6 @@ use self::seed::Seed;
 pub(super) use self::seed::SeedError;
 use self::summary::{Summary, reachable};
 use super::cli::{self, Failure, Settings};
-use super::reload::Reload;
 use super::{Server, descriptors, log};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -53,12 +52,10 @@ pub(super) struct Options {
 
 /// Runs the demo until it is stopped.
 pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
-    let sources = options.settings.sources(&PRESETS);
-    let config = Config::load(&sources)?;
-    let level = log::start(&config.log)?;
+    let config = Config::load(&options.settings.sources(&PRESETS))?;
+    drop(log::start(&config.log)?);
     descriptors::raise();
     cli::runtime()?.block_on(async {
-        let reload = Reload::on_hangup(sources, level).map_err(Failure::Runtime)?;
         let server = Server::start(config, Clock::system()).await?;
         let seed = Seed::load_or_plant(server.app()).await?;
         let has_publisher = !options.no_publisher;
@@ -68,6 +65,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         }
         cli::say(&summary.render(options.print))?;
         cards::start(&server, seed.room);
-        Ok(cli::serve_until_stopped(server, reload).await)
+        cli::stop_signal().await;
+        Ok(cli::stop(server).await)
     })
 }
