@@ -7,6 +7,7 @@ mod gap;
 mod late_joiner;
 mod long_gop;
 mod no_audio;
+mod odd_rates;
 mod param_change;
 mod shutdown;
 mod slow_viewer;

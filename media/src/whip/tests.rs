@@ -232,6 +232,43 @@ struct Wire {
     socket: UdpSocket,
     server: SocketAddr,
     lose_every: usize,
+    /// Beside datagrams to the server go some that nobody should take.
+    has_junk: bool,
+}
+
+/// What may come from the publisher's own address and is not its own: media that was never
+/// protected, of streams and types nobody announced, cut short, with lengths that lie, and itself
+/// again.
+fn junk(datagram: &[u8]) -> Vec<Vec<u8>> {
+    let is_media = datagram[0] >> 6 == 2;
+    let mut changed = datagram.to_vec();
+    changed[datagram.len() / 2] ^= 0x55;
+    let mut of_another = datagram.to_vec();
+    if let Some(ssrc) = of_another.get_mut(8..12) {
+        ssrc.copy_from_slice(b"junk");
+    }
+    let plain = [&[0x80, 102, 0, 1, 0, 0, 0, 9, 0, 0, 0, 7][..], &[0x41; 40]].concat();
+    let padded = [&[0xa0, 102, 0, 2, 0, 0, 0, 9, 0, 0, 0, 7, 1][..], &[255]].concat();
+    let sources = [&[0x8f, 111, 0, 3, 0, 0, 0, 9][..], &[0; 8]].concat();
+    let extended = [
+        &[0x90, 102, 0, 4, 0, 0, 0, 9, 0, 0, 0, 7][..],
+        &[0xbe, 0xde, 255, 255],
+    ];
+    let reports = [&[0x81, 201, 255, 255][..], &[9; 30]].concat();
+    let mut out = vec![
+        plain,
+        padded,
+        sources,
+        extended.concat(),
+        reports,
+        vec![0x80],
+        vec![255; 3],
+    ];
+    if is_media {
+        out.extend([changed, of_another, datagram.to_vec()]);
+        out.push(datagram[..datagram.len() - 5].to_vec());
+    }
+    out
 }
 
 impl Wire {
@@ -247,12 +284,14 @@ impl Wire {
             socket,
             server,
             lose_every,
+            has_junk: false,
         };
         (wire, answer.replace(line, &through))
     }
 
     async fn run(&self) {
-        let (mut buffer, mut client, mut media) = (vec![0; 2_048], self.server, 0);
+        let (mut buffer, mut client) = (vec![0; 2_048], self.server);
+        let (mut media, mut sent) = (0, 0);
         loop {
             let (length, from) = self.socket.recv_from(&mut buffer).await.unwrap();
             let datagram = &buffer[..length];
@@ -264,6 +303,13 @@ impl Wire {
                 media += usize::from(is_media);
                 if is_media && self.lose_every > 0 && media % self.lose_every == 0 {
                     continue;
+                }
+                // Not so much that the publisher's own has no place left in the inbox.
+                sent += 1;
+                if self.has_junk && sent % 7 == 0 {
+                    for junk in junk(datagram) {
+                        self.socket.send_to(&junk, self.server).await.unwrap();
+                    }
                 }
                 self.server
             };
@@ -317,18 +363,19 @@ async fn published<T>(
     watch: impl AsyncFnOnce(Running, &Client, &Held) -> T,
 ) -> T {
     let pictures = Pictures::of(4 * GOP);
-    published_as((Codec::H264, pictures), lose_every, watch).await
+    published_as((Codec::H264, pictures), (lose_every, false), watch).await
 }
 
 async fn published_as<T>(
     (codec, pictures): (Codec, Pictures),
-    lose_every: usize,
+    (lose_every, has_junk): (usize, bool),
     watch: impl AsyncFnOnce(Running, &Client, &Held) -> T,
 ) -> T {
     let server = Server::start();
     let mut client = Client::offer_of(codec).await;
     let accepted = server.accept(&client.offer).await;
-    let (wire, answer) = Wire::to(&accepted.answer, lose_every).await;
+    let (mut wire, answer) = Wire::to(&accepted.answer, lose_every).await;
+    wire.has_junk = has_junk;
     let publisher = server.publisher();
     let leaves = CancellationToken::new();
     let cancel = CancellationToken::new();
@@ -413,6 +460,27 @@ async fn what_is_lost_on_the_way_is_sent_again_and_pictures_are_whole() {
     .await;
 }
 
+/// The row of spec media.md 9 on RTP: what is not the publisher's changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_and_repetitions_from_the_publishers_address_change_nothing() {
+    let sent = (Codec::H264, Pictures::of(4 * GOP));
+    published_as(sent, (0, true), async |running, _client, _held| {
+        let broadcast = &running.broadcast;
+        let pictures = frames(broadcast, TrackId::Video, 60).await;
+        let sounds = frames(broadcast, TrackId::Audio, 60).await;
+        for (frames, length_us) in [(&pictures, 34_000), (&sounds, 21_000)] {
+            let steps = frames.windows(2);
+            let steps = steps.map(|pair| pair[1].dts.micros_since(pair[0].dts));
+            assert!(
+                steps.into_iter().all(|us| us <= length_us),
+                "something is missing"
+            );
+        }
+        running.leaves.cancel();
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_of_hevc_and_av1_come_in_as_those_of_h264_do() {
     for codec in [Codec::Hevc, Codec::Av1] {
@@ -431,7 +499,7 @@ async fn pictures_of_hevc_and_av1_come_in_as_those_of_h264_do() {
             assert_eq!((info.codec, info.picture_size()), (codec, Some((198, 108))));
             running.leaves.cancel();
         };
-        published_as((codec, pictures), 9, watch).await;
+        published_as((codec, pictures), (9, false), watch).await;
     }
 }
 
