@@ -5,12 +5,13 @@
 //! - The protection of media is `AEAD_AES_128_GCM` whenever the client's hello lists it. A client
 //!   that lists more decides itself, so the list it meets is made after its hello.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rtc::crypto::providers::RingProvider;
 use rtc::crypto::{HashAlgorithm, RTCCrypto, RTCCryptoProvider};
 use rtc::dtls::config::{
@@ -93,6 +94,7 @@ pub(crate) struct Dtls {
     /// Of the certificates the viewer may show.
     fingerprints: Arc<[String]>,
     endpoint: Option<Endpoint>,
+    outbox: VecDeque<Bytes>,
     flights: Flights,
     has_keys: bool,
     is_closed: bool,
@@ -113,6 +115,7 @@ impl Dtls {
             identity,
             fingerprints: fingerprints.into(),
             endpoint: None,
+            outbox: VecDeque::new(),
             flights: Flights::default(),
             has_keys: false,
             is_closed: false,
@@ -134,9 +137,9 @@ impl Dtls {
         let is_repetition = !self.has_keys && self.flights.is_repetition(&datagram);
         let read = endpoint.read(now, VIEWER, None, datagram);
         let endpoint = self.endpoint.insert(endpoint);
-        let has_answer = self.flights.take(endpoint);
+        let has_answer = take(endpoint, &mut self.flights, &mut self.outbox);
         if is_repetition && !has_answer {
-            self.flights.repeat();
+            self.outbox.extend(self.flights.repeat());
         }
         let mut news = Vec::new();
         for event in read? {
@@ -164,7 +167,7 @@ impl Dtls {
         match &mut self.endpoint {
             Some(endpoint) => {
                 let written = endpoint.write(now, VIEWER, data);
-                self.flights.take(endpoint);
+                take(endpoint, &mut self.flights, &mut self.outbox);
                 written
             }
             None => Err(Error::ErrDtlsTransportNotStarted),
@@ -172,8 +175,8 @@ impl Dtls {
     }
 
     /// The next datagram to send.
-    pub(crate) fn next(&mut self) -> Option<BytesMut> {
-        self.flights.next()
+    pub(crate) fn next(&mut self) -> Option<Bytes> {
+        self.outbox.pop_front()
     }
 
     /// When [`Self::tick`] must be called.
@@ -187,7 +190,8 @@ impl Dtls {
             // It fails when the handshake was repeated too often; the session's own bound is
             // shorter.
             drop(endpoint.handle_timeout(VIEWER, now));
-            self.flights.take(endpoint);
+            self.flights.renew();
+            take(endpoint, &mut self.flights, &mut self.outbox);
         }
     }
 
@@ -195,7 +199,7 @@ impl Dtls {
     pub(crate) fn close(&mut self, now: Instant) {
         if let Some(endpoint) = &mut self.endpoint {
             drop(endpoint.close(now));
-            self.flights.take(endpoint);
+            take(endpoint, &mut self.flights, &mut self.outbox);
         }
         self.is_closed = true;
     }
@@ -242,6 +246,16 @@ impl Dtls {
             .with_extended_master_secret(ExtendedMasterSecretType::Require)
             .build(false, None)
     }
+}
+
+/// Takes what the engine wants to send; true when there is something.
+fn take(endpoint: &mut Endpoint, flights: &mut Flights, outbox: &mut VecDeque<Bytes>) -> bool {
+    let before = outbox.len();
+    while let Some(transmit) = endpoint.poll_transmit() {
+        flights.sent(&transmit.message);
+        outbox.push_back(transmit.message.freeze());
+    }
+    outbox.len() > before
 }
 
 /// The list in the `use_srtp` extension of a `ClientHello` (RFC 5764 4.1.1), two bytes each;
@@ -312,6 +326,7 @@ mod tests {
         let mut player = Player::connect(began);
         let fingerprint = player.identity.fingerprint.clone();
         let mut server = Dtls::new(Arc::new(Identity::new().unwrap()), &[fingerprint]);
+        let mut outbox = VecDeque::new();
         let (mut has_keys, mut is_done) = (false, false);
         let (mut now, mut asked) = (began, began);
         while now - began < Duration::from_secs(15) {
@@ -322,15 +337,15 @@ mod tests {
             if endpoint.poll_timeout(&VIEWER).is_some_and(|due| due <= now) {
                 endpoint.handle_timeout(VIEWER, now).unwrap();
             }
-            flights.take(endpoint);
+            take(endpoint, flights, &mut outbox);
             // The engine's timer ends with whatever comes; a browser's does not.
             if endpoint.poll_timeout(&VIEWER).is_none() && now >= asked + RETRY {
-                flights.repeat();
+                outbox.extend(flights.repeat());
             }
-            while let Some(sent) = flights.next() {
+            while let Some(sent) = outbox.pop_front() {
                 asked = now;
                 if !is_lost() {
-                    let news = server.receive(now, sent).unwrap();
+                    let news = server.receive(now, sent.into()).unwrap();
                     has_keys |= news.iter().any(|news| matches!(news, News::Keys(_)));
                 }
             }
@@ -343,9 +358,9 @@ mod tests {
                 let is_last = sent.first() == Some(&CHANGE_CIPHER_SPEC);
                 if is_last || !is_lost() {
                     let is_repetition = flights.is_repetition(&sent);
-                    let events = endpoint.read(now, VIEWER, None, sent).unwrap();
-                    if !flights.take(endpoint) && is_repetition {
-                        flights.repeat();
+                    let events = endpoint.read(now, VIEWER, None, sent.into()).unwrap();
+                    if !take(endpoint, flights, &mut outbox) && is_repetition {
+                        outbox.extend(flights.repeat());
                     }
                     let done = |event: &_| matches!(event, EndpointEvent::HandshakeComplete);
                     is_done |= events.iter().any(done);

@@ -6,72 +6,76 @@
 //!
 //! Invariant: at most [`REPEATS_MAX`] repetitions a connection, each as large as the flight was.
 
-use std::collections::VecDeque;
-
-use bytes::BytesMut;
-use rtc::dtls::endpoint::Endpoint;
+use bytes::Bytes;
 
 /// A handshake has 15 s; clients repeat themselves after 50 ms, then ever later.
 const REPEATS_MAX: u32 = 32;
+/// Datagrams of one flight.
+const DATAGRAMS_MAX: usize = 16;
 /// Messages of a client's handshake and their fragments.
 const SEEN_MAX: usize = 64;
 
 const HANDSHAKE: u8 = 22;
 const RECORD_HEADER_BYTES: usize = 13;
 
-/// What is sent, and what was sent last.
+/// What was sent last of a handshake, and what came.
 #[derive(Debug, Default)]
-pub(super) struct Flights {
-    outbox: VecDeque<BytesMut>,
-    newest: Vec<BytesMut>,
+pub(crate) struct Flights {
+    newest: Vec<Bytes>,
+    /// What is sent now belongs to it; else it begins another.
+    is_open: bool,
     repeats: u32,
     /// Number and offset of the messages that came, none of them encrypted.
     seen: Vec<[u8; 5]>,
 }
 
 impl Flights {
-    /// Takes what the engine wants to send; true when there is something.
-    pub(super) fn take(&mut self, endpoint: &mut Endpoint) -> bool {
-        let sent = std::iter::from_fn(|| endpoint.poll_transmit());
-        let sent: Vec<BytesMut> = sent.map(|transmit| transmit.message).collect();
-        let has_any = !sent.is_empty();
-        if has_any {
-            self.outbox.extend(sent.iter().cloned());
-            self.newest = sent;
-        }
-        has_any
-    }
-
-    /// Whether a datagram begins with a message of the handshake that came before.
-    pub(super) fn is_repetition(&mut self, datagram: &[u8]) -> bool {
+    /// A datagram of the far end came. True when it begins with a message that came before: then
+    /// our answer was lost.
+    pub(crate) fn is_repetition(&mut self, datagram: &[u8]) -> bool {
         let Some(name) = message(datagram) else {
             return false;
         };
-        let is_known = self.seen.contains(&name);
-        if !is_known && self.seen.len() < SEEN_MAX {
+        if self.seen.contains(&name) {
+            return true;
+        }
+        self.is_open = false;
+        if self.seen.len() < SEEN_MAX {
             self.seen.push(name);
         }
-        is_known
+        false
     }
 
-    /// Sends the newest flight again.
-    pub(super) fn repeat(&mut self) {
-        if self.repeats < REPEATS_MAX {
-            self.repeats += 1;
-            self.outbox.extend(self.newest.iter().cloned());
+    /// A datagram of ours is sent.
+    pub(crate) fn sent(&mut self, datagram: &[u8]) {
+        if !std::mem::replace(&mut self.is_open, true) {
+            self.newest.clear();
+        }
+        if self.repeats < REPEATS_MAX && self.newest.len() < DATAGRAMS_MAX {
+            self.newest.push(Bytes::copy_from_slice(datagram));
         }
     }
 
-    /// Nothing is sent again once the handshake is over.
-    pub(super) fn forget(&mut self) {
-        self.newest = Vec::new();
-        self.seen = Vec::new();
-        self.repeats = REPEATS_MAX;
+    /// What is sent next by the engine's timer is the newest flight too, in place of this one.
+    pub(crate) const fn renew(&mut self) {
+        self.is_open = false;
     }
 
-    /// The next datagram to send.
-    pub(super) fn next(&mut self) -> Option<BytesMut> {
-        self.outbox.pop_front()
+    /// The newest flight, to be sent again.
+    pub(crate) fn repeat(&mut self) -> Vec<Bytes> {
+        if self.repeats >= REPEATS_MAX {
+            return Vec::new();
+        }
+        self.repeats += 1;
+        self.newest.clone()
+    }
+
+    /// The handshake is over: nothing is sent again.
+    pub(crate) fn forget(&mut self) {
+        *self = Self {
+            repeats: REPEATS_MAX,
+            ..Self::default()
+        };
     }
 }
 

@@ -19,7 +19,7 @@ mod delay;
 pub(crate) mod dtls;
 pub(crate) mod estimate;
 pub(crate) mod feedback;
-mod flight;
+pub(crate) mod flight;
 pub(crate) mod history;
 mod ice;
 pub mod message;

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
+use crate::webrtc::flight::Flights;
 use crate::webrtc::stun::{self, Kind};
 use crate::webrtc::{Credentials, Dropped, Inbox, Letter, Lite, Names, Port};
 
@@ -37,6 +38,8 @@ struct State {
     within: Names,
     inward: VecDeque<Vec<u8>>,
     checked: Option<Instant>,
+    /// Of the connection's handshake: like the viewers' engine it forgets to send again.
+    flights: Flights,
     reader: Option<Waker>,
 }
 
@@ -69,6 +72,7 @@ impl Path {
             within: Names::new(within, remote),
             inward: VecDeque::new(),
             checked: None,
+            flights: Flights::default(),
             reader: None,
         };
         Self {
@@ -90,6 +94,7 @@ impl Path {
     pub(super) fn secure(&self) {
         let mut state = self.state();
         state.ice.secure();
+        state.flights.forget();
         if let Some(route) = state.ice.route() {
             state.inbox.prove(route);
         }
@@ -126,6 +131,7 @@ impl Path {
             if is_stun {
                 state.checked_from(&self.port, datagram.from, &datagram.bytes);
             } else if state.ice.knows(datagram.from) {
+                state.answer_again(&self.port, datagram.from, &datagram.bytes);
                 return Poll::Ready(Ok(datagram.bytes.to_vec()));
             }
         }
@@ -141,6 +147,9 @@ impl Path {
         let Some(to) = state.ice.route() else {
             return Ok(length);
         };
+        if transmit.contents.first().is_some_and(is_dtls) {
+            state.flights.sent(transmit.contents);
+        }
         drop(state);
         match self.port.try_send(to, transmit.contents, length) {
             Ok(()) => Ok(length),
@@ -168,6 +177,17 @@ impl State {
             }
             Err(Dropped::Forged) => port.reject(from, "stun_integrity"),
             Err(Dropped::Useless | Dropped::TooMany) => {}
+        }
+    }
+
+    /// A client that repeats its part of the handshake did not get ours.
+    fn answer_again(&mut self, port: &Port, to: SocketAddr, bytes: &[u8]) {
+        if !bytes.first().is_some_and(is_dtls) || !self.flights.is_repetition(bytes) {
+            return;
+        }
+        for datagram in self.flights.repeat() {
+            // It is repeated once more if this is lost too.
+            drop(port.try_send(to, &datagram, datagram.len()));
         }
     }
 
@@ -212,6 +232,11 @@ impl State {
             reader.wake();
         }
     }
+}
+
+/// RFC 7983 7.
+fn is_dtls(first: &u8) -> bool {
+    (20..64).contains(first)
 }
 
 /// The path, as the connection's socket.

@@ -488,7 +488,7 @@ impl Peer {
         }
         let Some(to) = self.ice.route() else { return };
         while let Some(datagram) = self.dtls.next() {
-            self.outgoing.push((to, datagram));
+            self.outgoing.push((to, datagram.into()));
         }
     }
 }
