@@ -27,6 +27,7 @@ pub mod pattern;
 pub mod request;
 pub mod rtmp;
 pub mod stats;
+mod sync;
 pub mod time;
 pub mod transcode;
 pub mod webrtc;

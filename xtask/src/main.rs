@@ -8,6 +8,7 @@ mod command;
 mod dev;
 mod e2e;
 mod fuzz;
+mod loom;
 mod openapi;
 mod test;
 mod tidy;
@@ -42,6 +43,8 @@ enum Task {
     E2e(e2e::Options),
     /// Fuzz the parsers of network bytes
     Fuzz(fuzz::Options),
+    /// The ring of the media core under every interleaving
+    Loom,
     /// Measure what the design promises
     Bench(bench::Options),
 }
@@ -66,6 +69,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Openapi => openapi::run(),
         Task::E2e(options) => e2e::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Loom => loom::run(),
         Task::Bench(options) => bench::run(&options),
     }
 }

@@ -8,8 +8,7 @@
 //! - A cursor owns no frames: it is a sequence number.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,6 +16,7 @@ use tokio::time::Instant;
 
 use super::facts::{Facts, Groups, frame_rate};
 use crate::frame::{Frame, Kind, TrackId, TrackInfo};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::time::MediaTime;
 
 /// Bounds of spec media.md 8.5; whichever is reached first.
