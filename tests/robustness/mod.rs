@@ -1,5 +1,31 @@
 //! Hostile peers over real sockets (media.md 9): whatever they send, the server goes on serving,
 //! leaves no task behind and gives its memory back.
+//!
+//! Where each row of that table is tested, from the top:
+//! - other protocols, half handshakes, silence, chunk order, sizes, AMF, dialogue, early
+//!   media: [`rtmp`], `media/src/rtmp/tests/{mod,chunks,hostile}.rs`, fuzz `handshake`,
+//!   `rtmp_chunk`, `amf`, `rtmp_session`
+//! - tags, units and parameter sets that are none; absurd sizes: `media/src/flv/tests`,
+//!   `bitstream`, fuzz `flv_tag`, `enhanced_flv`, `h264_sps`, `hevc_sps`, `av1_obu`
+//! - stamps: `media/tests/timestamps.rs`, `media/src/broadcast/timeline.rs`
+//! - too many pictures, hardly any, only keyframes, none:
+//!   `media/tests/{odd_rates,long_gop}.rs`, `whep/tests/mod.rs`
+//! - parameters changed each frame; a publisher that vanishes: `media/src/flv/tests/mod.rs`,
+//!   `whep/tests/publisher_reconnect.rs`, `tests/e2e/outages.rs`
+//! - SDP; `PATCH`: `tests/broadcasts/{whep,whip}.rs`, `media/src/webrtc/sdp`, fuzz
+//!   `sdp_offer`, `sdpfrag`
+//! - STUN; DTLS: `media/src/webrtc/{penalty,port,ice,dtls}.rs`, fuzz `stun`, `dtls_record`
+//! - RTP: `media/src/whip/{tests,reorder}.rs`, `depacketise`, fuzz `rtp_payload`, `jitter`
+//! - RTCP: `media/src/webrtc/{history,srtp,feedback}.rs`, `webrtc/tests`, fuzz
+//!   `rtcp_compound`, `nack`, `twcc`, `remb`, `srtp_unprotect`
+//! - a player that talks on the data channel: `media/src/webrtc/channel.rs`, fuzz `sctp_dcep`
+//! - HLS requests: `tests/broadcasts/hls.rs`, `media/src/hls/directives.rs`, fuzz
+//!   `hls_directives`
+//! - decoder and encoder: `media/src/transcode/tests`
+//! - a full disk: nothing is stored yet
+//! - the clock of the host: T and every timeout come from the monotonic clock: no code reads
+//!   the other
+//! - file descriptors: `media/src/rtmp/listener/tests.rs`, `src/serve/http`
 
 mod cycles;
 mod rtmp;
