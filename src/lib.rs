@@ -11,6 +11,11 @@
 //! - Only `tasks` spawns, only `config` reads the environment, only `broadcasts` and `serve` touch
 //!   the media core.
 
+/// Gives back what a burst of connections needed; the one of glibc keeps it. How is set where it is
+/// built: `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 pub mod clock;
 pub mod config;
 pub mod ids;

@@ -50,6 +50,21 @@ fn resident_kib() -> u64 {
         .expect("Linux tells it")
 }
 
+/// The allocator gives memory back after a second.
+async fn memory_is_back(kib_max: u64) {
+    let began = Instant::now();
+    while resident_kib() > kib_max {
+        let kib = resident_kib();
+        assert!(began.elapsed() < QUIET_WITHIN, "{kib} KiB of {kib_max}");
+        sleep(LOOK_AGAIN).await;
+    }
+    eprintln!(
+        "{} KiB of {kib_max} after {:?}",
+        resident_kib(),
+        began.elapsed()
+    );
+}
+
 /// Waits until the tasks that run are those that ran before.
 async fn quiet_as(server: &TestServer, before: &BTreeMap<&'static str, usize>, about: &str) {
     let began = Instant::now();

@@ -5,16 +5,15 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{quiet_as, rejections, resident_kib, soon};
+use super::{memory_is_back, quiet_as, rejections, resident_kib, soon};
 use crate::support::TestServer;
 use crate::support::show::Show;
 
 const HANDSHAKE_BYTES: usize = 1_536;
 const HALF_OPEN: usize = 500;
-/// The allocator keeps what many connections at once needed; a leak would never settle. So many
-/// rounds in a row within three hundredths are settled, and by so many in all it must be.
-const SETTLED_ROUNDS: usize = 4;
-const ROUNDS_MAX: usize = 15;
+/// What memory may have grown by after everything.
+const GROWTH_KIB_MAX: u64 = 5 << 10;
+const ROUNDS: i64 = 7;
 const RANDOM_PEERS: u64 = 40;
 
 /// What a peer does.
@@ -231,16 +230,8 @@ async fn whatever_comes_to_the_rtmp_port_a_show_goes_on_and_memory_comes_back() 
     let playlist = format!("/hls/{room}/index.m3u8");
     assert_eq!(server.get(&playlist).await.status, 200);
     let idle = server.app().tasks.running();
-    let mut memory = Vec::new();
-    let has_settled = |memory: &[u64]| match memory.last_chunk::<SETTLED_ROUNDS>() {
-        Some(last) => last.iter().max() <= last.iter().min().map(|m| m + m * 3 / 100).as_ref(),
-        None => false,
-    };
-    while !has_settled(&memory) {
-        assert!(
-            memory.len() < ROUNDS_MAX,
-            "memory does not settle: {memory:?} KiB"
-        );
+    let before = resident_kib();
+    for round in 0..ROUNDS {
         for attack in attacks() {
             let counted = rejections(&server);
             play(port, &attack).await;
@@ -254,11 +245,11 @@ async fn whatever_comes_to_the_rtmp_port_a_show_goes_on_and_memory_comes_back() 
         }
         noise_and_half_open(port).await;
         quiet_as(&server, &idle, "half-open connections").await;
-        show.run_to(240 + i64::try_from(memory.len()).unwrap() * 60);
+        show.run_to(240 + round * 60);
         assert_eq!(server.get(&playlist).await.status, 200, "the show goes on");
-        memory.push(resident_kib());
+        eprintln!("round {round}: {} KiB", resident_kib());
     }
-    eprintln!("{memory:?} KiB");
+    memory_is_back(before + GROWTH_KIB_MAX).await;
 }
 
 /// Peers that send noise, and many at once that stop in the middle of their handshake.
