@@ -20,7 +20,8 @@ use lamplight_media::hls::{Answer, Directives, Media, Rendered, RenditionId, Str
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::playback::{self, Viewer, Watch};
+use super::model::Watch;
+use super::playback::{self, Viewer};
 use super::{admission, outputs, store};
 use crate::app::App;
 use crate::http::{ApiError, Code, Held, Path, Query};

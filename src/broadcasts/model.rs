@@ -32,6 +32,15 @@ pub(crate) struct Sending {
     pub(crate) first_at: Timestamp,
 }
 
+/// Who may watch a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watch {
+    Public,
+    /// Holders of a playback token.
+    Token,
+    Closed,
+}
+
 /// The secret in what an encoder sends: it may carry a query, or stand in the application's name
 /// as `live/KEY` with an empty stream name.
 pub(super) fn secret_of<'a>(app: &'a str, stream_name: &'a str) -> &'a str {

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::model::Watch;
 use super::signal::bearer;
 use super::store;
 use crate::accounts::{Principal, Scope};
@@ -46,14 +47,6 @@ const REMEMBERED_MAX: usize = 4_096;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(make_token))
-}
-
-/// Who may watch a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Watch {
-    Public,
-    Token,
-    Closed,
 }
 
 /// A viewer who may watch.

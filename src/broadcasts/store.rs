@@ -2,8 +2,7 @@
 
 use sqlx::{Executor, Row};
 
-use super::model::{AddKeyError, KEY_PREFIX, NewPublishKey, VALID_KEYS_MAX};
-use super::playback::Watch;
+use super::model::{AddKeyError, KEY_PREFIX, NewPublishKey, VALID_KEYS_MAX, Watch};
 use crate::app::{hash, new_secret};
 use crate::clock::Timestamp;
 use crate::db::{Db, Tx};

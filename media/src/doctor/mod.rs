@@ -1,7 +1,7 @@
 //! The ingest doctor: looks at what a publisher sends and names the setting that would mend it
 //! (spec media.md 3.6).
 //!
-//! [`measure`] keeps the numbers, [`verdict`] holds the words.
+//! [`measure`] keeps the numbers, [`mod@verdict`] holds the words.
 //!
 //! Invariants
 //! - Looking at a frame takes bounded time and memory; conditions are judged once a second.

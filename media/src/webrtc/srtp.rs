@@ -270,7 +270,8 @@ pub(crate) mod tests {
             &config.keys.local_master_key,
             &config.keys.local_master_salt,
         );
-        let window = Some(srtp_replay_protection(REPLAY_WINDOW));
+        // As wide as that of browsers.
+        let window = Some(srtp_replay_protection(1_024));
         let crypto = CRYPTO.crypto();
         let viewer = Context::new(key, salt, config.profile, window, None, crypto);
         (Srtp::from_config(&config).unwrap(), viewer.unwrap())

@@ -546,4 +546,6 @@ fn ntp_time(wall: OffsetDateTime) -> u64 {
 }
 
 #[cfg(test)]
+mod netem;
+#[cfg(test)]
 mod tests;

@@ -26,18 +26,18 @@ const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
     a=rtpmap:111 opus/48000/2\r\n";
 
 /// A viewer on loopback, and the server's end of its connection.
-struct Stage {
+pub(super) struct Stage {
     port: Arc<Port>,
     burst: Burst,
-    peer: Peer,
+    pub(super) peer: Peer,
     lines: RtpLines,
     socket: UdpSocket,
     context: Context,
-    now: Instant,
+    pub(super) now: Instant,
 }
 
 impl Stage {
-    async fn set(extensions: &str) -> Self {
+    pub(super) async fn set(extensions: &str) -> Self {
         Self::set_for(extensions, None).await
     }
 
@@ -99,7 +99,7 @@ impl Stage {
         self.peer.flush(&self.port, &mut self.burst);
     }
 
-    fn write(&mut self, frame: &Frame) {
+    pub(super) fn write(&mut self, frame: &Frame) {
         let out = (&*self.port, &mut self.burst);
         let wall = |t: MediaTime| {
             OffsetDateTime::UNIX_EPOCH + Duration::from_micros(t.as_micros().unsigned_abs())
@@ -108,13 +108,19 @@ impl Stage {
     }
 
     /// All datagrams that came.
-    fn arrived(&self) -> Vec<Vec<u8>> {
+    pub(super) fn arrived(&self) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         let mut buffer = vec![0; 2_048];
         while let Ok(length) = self.socket.recv(&mut buffer) {
             out.push(buffer[..length].to_vec());
         }
         out
+    }
+
+    /// The packet in a datagram, unless it came before.
+    pub(super) fn open(&mut self, datagram: &[u8]) -> Option<rtp::Packet> {
+        let opened = self.context.decrypt_rtp(datagram).ok()?;
+        rtp::Packet::unmarshal(&mut &opened[..]).ok()
     }
 
     fn packets(&mut self) -> Vec<rtp::Packet> {
@@ -127,7 +133,7 @@ impl Stage {
     }
 
     /// The viewer says that these did not arrive; what it gets.
-    fn ask(&mut self, ssrc: u32, lost: impl IntoIterator<Item = u16>) -> Vec<Vec<u8>> {
+    pub(super) fn ask(&mut self, ssrc: u32, lost: impl IntoIterator<Item = u16>) -> Vec<Vec<u8>> {
         let pairs = lost.into_iter().map(|packet_id| NackPair {
             packet_id,
             lost_packets: 0,
@@ -140,7 +146,7 @@ impl Stage {
     }
 }
 
-fn frame(track: TrackId, t_us: i64, bytes: usize) -> Frame {
+pub(super) fn frame(track: TrackId, t_us: i64, bytes: usize) -> Frame {
     let t = MediaTime::from_micros(t_us);
     let length = u32::try_from(bytes - 4).unwrap().to_be_bytes();
     let (codec, payload) = match track.kind() {
