@@ -26,6 +26,12 @@ impl Timestamp {
         self.0
     }
 
+    /// A moment so much before this one.
+    pub fn before(self, earlier: Duration) -> Self {
+        let us = i64::try_from(earlier.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(us))
+    }
+
     /// This moment, `later` after it; never past the end of time.
     pub fn plus(self, later: Duration) -> Self {
         let us = i64::try_from(later.as_micros()).unwrap_or(i64::MAX);

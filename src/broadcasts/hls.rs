@@ -108,6 +108,17 @@ fn note_viewer(app: &App, of: (&str, &Stream), session: &str, viewer: Option<&st
     }
 }
 
+/// Remembers what a session can be seeing from now on.
+fn note_list(app: &App, (room, stream): (&str, &Stream), session: &str) {
+    let live = app.media.find(&BroadcastKey::new(room));
+    let live = live.filter(|live| live.instance() == stream.instance());
+    if let (Some(live), Some(status)) = (live, stream.status()) {
+        let listed_us = i64::try_from(status.listed.as_micros()).unwrap_or(i64::MAX);
+        let listed = (status.edge.shifted(-listed_us), status.edge);
+        live.audience().show(session, listed);
+    }
+}
+
 /// A media playlist, init section, segment or part.
 pub(super) async fn file(
     State(app): State<App>,
@@ -155,6 +166,9 @@ pub(super) async fn file(
     }
     let response = match held.hold(stream.playlist(rendition, directives)).await {
         Ok(answer) => {
+            if let Some(session) = session {
+                note_list(&app, (&room, &stream), session);
+            }
             let longest = stream.config().target_duration * 6;
             let long = format!("public, max-age={}", longest.as_secs());
             let cache = match answer {

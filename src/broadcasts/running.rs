@@ -181,12 +181,15 @@ struct BroadcastView {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct SessionView {
     id: String,
-    /// `whep` for a viewer; `rtmp` or `whip` for a publisher
+    /// `whep` or `hls` for a viewer; `rtmp` or `whip` for a publisher
     protocol: Option<&'static str>,
     room: String,
     #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
-    /// A viewer's numbers
+    /// The points of the timeline between which the viewer can be, in microseconds
+    #[serde(skip_serializing_if = "Option::is_none")]
+    playhead_us: Option<[i64; 2]>,
+    /// A viewer's numbers, over WHEP
     #[serde(skip_serializing_if = "Option::is_none")]
     viewer: Option<ViewerView>,
     /// A publisher's
@@ -283,7 +286,8 @@ fn not_live() -> ApiError {
     ApiError::new(Code::MediaNotLive, "nobody publishes into this room now").after(TRY_AGAIN)
 }
 
-/// Shows a session: a viewer's over WHEP, or a publisher's.
+/// Shows a session: a viewer's, or a publisher's. One of LL-HLS is named by the `s` of its
+/// playlists.
 #[utoipa::path(get, path = "/media/sessions/{id}", tag = "media",
     params(("id" = String, Path)), security(("bearer" = [])),
     responses((status = 200, body = SessionView), (status = "4XX", body = Problem,
@@ -303,9 +307,13 @@ async fn session(
             protocol: Some("whep"),
             room: viewer.room.clone(),
             since: viewer.since,
+            playhead_us: viewer.control.playhead().map(span),
             viewer: Some(measured.into()),
             publish: None,
         }));
+    }
+    if let Some(view) = playlists_of(&app, &id) {
+        return Ok(Json(view));
     }
     let (broadcast, report) = publishing(&app, &id).ok_or_else(ApiError::not_found)?;
     let publish = published(&broadcast, &report);
@@ -314,9 +322,33 @@ async fn session(
         protocol: publish.protocol,
         room: broadcast.key().to_string(),
         since: publish.since,
+        playhead_us: None,
         viewer: None,
         publish: Some(publish),
     }))
+}
+
+fn span((from, to): (MediaTime, MediaTime)) -> [i64; 2] {
+    [from.as_micros(), to.as_micros()]
+}
+
+/// A session of LL-HLS, which is its playlists.
+fn playlists_of(app: &App, id: &str) -> Option<SessionView> {
+    let found = |broadcast: Arc<Broadcast>| {
+        let session = broadcast.audience().session(id)?;
+        Some((broadcast, session))
+    };
+    let (broadcast, (began, listed)) = app.media.list().into_iter().find_map(found)?;
+    let lasts = Instant::now().saturating_duration_since(began);
+    Some(SessionView {
+        id: id.to_owned(),
+        protocol: Some("hls"),
+        room: broadcast.key().to_string(),
+        since: app.clock.now().before(lasts),
+        playhead_us: listed.map(span),
+        viewer: None,
+        publish: None,
+    })
 }
 
 /// Ends a session: a viewer's, or a publisher's with its broadcast.

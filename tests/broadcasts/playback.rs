@@ -168,6 +168,28 @@ async fn sessions_of_playlists_are_viewers_and_those_of_one_person_are_one() {
     assert_eq!(viewers["unique"], 2, "{viewers}");
 }
 
+/// A buyer may name any point of the timeline that its screen can show.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_playlists_is_where_its_newest_list_reaches() {
+    let stage = Stage::set("public").await;
+    let index = stage.index("").await;
+    let playlist = media_playlist(&index);
+    let name = playlist.split("s=").nth(1).unwrap().to_owned();
+    let path = format!("/api/v1/media/sessions/{name}");
+    let look = async || {
+        let request = stage.server.client.get(stage.server.url(&path));
+        let sent = request.bearer_auth(&stage.server.key).send().await.unwrap();
+        Answer::of(sent).await.json()
+    };
+    let before = look().await;
+    assert_eq!(before["protocol"], "hls", "{before}");
+    assert_eq!(before["playhead_us"], Value::Null, "{before}");
+    assert_eq!(stage.hls(playlist).await.status, 200);
+    let shown = look().await;
+    let [from, to] = [0, 1].map(|at| shown["playhead_us"][at].as_i64().unwrap());
+    assert!(from <= 0 && to > 1_000_000, "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wish_for_a_token_beyond_its_bounds_is_refused_by_name() {
     let stage = Stage::set("token").await;

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::time::MediaTime;
+
 /// How long an LL-HLS session counts after its last request for a playlist.
 const HLS_ALIVE: Duration = Duration::from_secs(10);
 /// LL-HLS sessions that are counted.
@@ -75,8 +77,10 @@ struct State {
 /// One session of LL-HLS.
 #[derive(Debug)]
 struct Session {
+    began: Instant,
     seen: Instant,
     viewer: Option<Arc<str>>,
+    listed: Option<(MediaTime, MediaTime)>,
 }
 
 #[derive(Debug, Default)]
@@ -111,14 +115,29 @@ impl Audience {
         }
         let viewer = viewer.map(Arc::from);
         state.enter(now, Output::Hls, viewer.as_ref());
-        let known = Session { seen: now, viewer };
+        let known = Session {
+            began: now,
+            seen: now,
+            viewer,
+            listed: None,
+        };
         state.sessions.insert(session.into(), known);
         true
     }
 
-    /// Whether a session of LL-HLS is known, which it is while it asks for playlists.
-    pub fn has_session(&self, session: &str) -> bool {
-        lock(&self.0).sessions.contains_key(session)
+    /// A session of LL-HLS was given a list that reaches from one T to another.
+    pub fn show(&self, session: &str, listed: (MediaTime, MediaTime)) {
+        if let Some(known) = lock(&self.0).sessions.get_mut(session) {
+            known.listed = Some(listed);
+        }
+    }
+
+    /// Since when a session of LL-HLS is known, and the T that its viewer can be seeing: what its
+    /// newest list held (spec media.md 1.5 rule 6). `None` when it asks for playlists no more.
+    pub fn session(&self, session: &str) -> Option<(Instant, Option<(MediaTime, MediaTime)>)> {
+        let state = lock(&self.0);
+        let known = state.sessions.get(session)?;
+        Some((known.began, known.listed))
     }
 
     /// How many watch now, and did before.
@@ -257,7 +276,26 @@ mod tests {
         };
         assert_eq!(counts.hls, expected);
         assert_eq!(counts.unique, 0);
-        assert!(!audience.has_session("s"));
+        assert_eq!(audience.session("s"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_sees_what_its_newest_list_holds() {
+        let audience = Audience::default();
+        let now = Instant::now();
+        let t = |s: i64| MediaTime::from_micros(s * 1_000_000);
+        audience.show("s", (t(0), t(10)));
+        assert_eq!(
+            audience.session("s"),
+            None,
+            "who never asked was shown nothing"
+        );
+        audience.ask(now, "s", None);
+        assert_eq!(audience.session("s"), Some((now, None)));
+        audience.show("s", (t(0), t(10)));
+        audience.ask(now + SECOND, "s", None);
+        audience.show("s", (t(1), t(11)));
+        assert_eq!(audience.session("s"), Some((now, Some((t(1), t(11))))));
     }
 
     #[tokio::test(start_paused = true)]

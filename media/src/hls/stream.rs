@@ -16,6 +16,7 @@ use super::playlist::{DateRange, Multivariant, Sibling, Snapshot};
 use super::segmenter::Targets;
 use super::window::{Bounds, Window};
 use crate::cue::CueNews;
+use crate::time::MediaTime;
 
 /// Requests of one node that may wait at a time.
 const HELD_MAX: usize = 20_000;
@@ -59,6 +60,8 @@ pub struct Status {
     pub part: usize,
     /// Length of the list.
     pub listed: Duration,
+    /// How far the list reaches.
+    pub edge: MediaTime,
     /// Bytes that can be fetched.
     pub bytes: usize,
     /// Requests that wait for more.
@@ -264,6 +267,7 @@ impl Stream {
             msn,
             part,
             listed: window.listed(),
+            edge: window.edge,
             bytes: bytes(&shown.src) + bytes(&shown.aac),
             waiting,
         })

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::gauges::{Gauges, Measured};
 use super::terms::Lease;
 use super::{PASSWORD_DIGITS, Random, UFRAG_DIGITS};
+use crate::time::MediaTime;
 use crate::webrtc::sdp::Fragment;
 use crate::webrtc::{Address, Credentials, Names, Port, Untold, fragment};
 
@@ -19,6 +20,8 @@ use crate::webrtc::{Address, Credentials, Names, Port, Untold, fragment};
 const RESTART_EVERY: Duration = Duration::from_millis(100);
 /// Names of the viewer that are remembered, so that a late fragment is known for what it is.
 const PAST_MAX: usize = 8;
+/// No browser holds more back than this.
+const PLAYHEAD_US: i64 = 2_000_000;
 
 /// What came of a fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +109,13 @@ impl Control {
     /// What is measured of the session.
     pub fn measured(&self) -> Measured {
         self.gauges.read()
+    }
+
+    /// The T that the viewer can be seeing now: what was sent in the last two seconds of it (spec
+    /// media.md 1.5 rule 6); `None` before the first frame.
+    pub fn playhead(&self) -> Option<(MediaTime, MediaTime)> {
+        let newest = self.gauges.newest()?;
+        Some((newest.shifted(-PLAYHEAD_US).max(MediaTime::ZERO), newest))
     }
 
     /// Names the ICE session in force.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::terms::Rendition;
+use crate::time::MediaTime;
 
 /// What was measured of a session, at most a second ago.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub(super) struct Gauges {
     /// Zero: none yet.
     first_frame_us: AtomicU64,
     lag_us: AtomicU64,
+    /// One more than the microseconds; zero: nothing was sent.
+    sent_us: AtomicU64,
 }
 
 impl Gauges {
@@ -92,6 +95,18 @@ impl Gauges {
         ] {
             gauge.store(value, Ordering::Relaxed);
         }
+    }
+
+    /// A frame of this T was sent; noted at once, since a buyer may name it the next moment.
+    pub(super) fn sent(&self, t: MediaTime) {
+        let us = u64::try_from(t.as_micros()).unwrap_or(0);
+        self.sent_us.fetch_max(us + 1, Ordering::Relaxed);
+    }
+
+    /// T of the newest frame sent.
+    pub(super) fn newest(&self) -> Option<MediaTime> {
+        let us = self.sent_us.load(Ordering::Relaxed).checked_sub(1)?;
+        i64::try_from(us).ok().map(MediaTime::from_micros)
     }
 
     pub(super) fn read(&self) -> Measured {
@@ -126,6 +141,16 @@ impl Gauges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newest_frame_is_never_an_older_one() {
+        let gauges = Gauges::default();
+        assert_eq!(gauges.newest(), None);
+        for us in [0, 40_000, 20_000] {
+            gauges.sent(MediaTime::from_micros(us));
+        }
+        assert_eq!(gauges.newest(), Some(MediaTime::from_micros(40_000)));
+    }
 
     #[test]
     fn what_was_written_down_is_what_is_read() {

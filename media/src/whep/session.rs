@@ -339,6 +339,7 @@ impl Session {
                 .write(now.into_std(), out, &frame, |t| broadcast.wall(t));
             self.burst.settle(&self.port).await;
             self.sent.frames += 1;
+            self.gauges.sent(frame.pts);
             self.sent.newest = self.sent.newest.max(Some(frame.dts));
             let arrived = frame.arrived.get().copied();
             if let Some(arrived) =
