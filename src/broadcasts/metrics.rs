@@ -120,10 +120,10 @@ fn gauges(app: &App, text: &mut String) -> std::fmt::Result {
 /// The names of the labels of a counter of the core (spec media.md 8.1).
 fn labels_of(name: &str) -> &'static [&'static str] {
     match name {
-        "hls_gaps_total" | "converter_dropped_total" => &["kind"],
+        "hls_gaps_total" | "converter_lag_seconds" => &["kind"],
         "hls_requests_total" => &["class", "status"],
         "keyframe_requests_total" => &["answer"],
-        "discontinuities_total" | "publish_takeovers_total" | "overload_steps_total" => &["cause"],
+        "discontinuities_total" | "publish_takeovers_total" => &["cause"],
         "udp_dropped_total" => &["reason"],
         "hls_part_late_seconds" => &["rendition"],
         "rejected_input_total" | "ingest_frames_dropped_total" => &["protocol", "reason"],

@@ -13,7 +13,7 @@ use std::thread::Builder;
 use super::audio::SoundConverter;
 use super::encoder::AudioCodec;
 use crate::broadcast::{Broadcast, TrackWriter};
-use crate::frame::{Frame, TrackId};
+use crate::frame::{Frame, Kind, TrackId};
 use crate::time::MediaTime;
 
 /// Frames that wait for a decoder.
@@ -94,6 +94,14 @@ impl Output {
     pub(super) fn write(&self, frame: Frame) {
         let is_over = self.signals.over();
         if !*is_over {
+            let (source, kind) = match frame.track.kind() {
+                Kind::Video => (TrackId::Video, "video"),
+                Kind::Audio => (TrackId::Audio, "audio"),
+            };
+            if let Some(newest) = self.broadcast.newest_dts(source) {
+                let lag = newest.saturating_since(frame.dts);
+                self.broadcast.observe("converter_lag_seconds", kind, lag);
+            }
             // Refused only at the start, where sound repeats what is there already.
             let _ = self.writer.write(frame);
             self.signals.made.fetch_add(1, Ordering::Relaxed);

@@ -229,7 +229,9 @@ impl Picture {
     /// The viewer cannot decode what it got, or is too slow, and wants a keyframe.
     pub(super) fn request_keyframe(&mut self) {
         let cursor = &self.reader.cursor;
+        let count = |answer| self.broadcast.count("keyframe_requests_total", answer);
         if cursor.track().is_made() {
+            count("forced");
             return cursor.request_keyframe();
         }
         let (Some(key), Some(newest)) = (cursor.newest_key_dts(), cursor.newest_dts()) else {
@@ -237,7 +239,10 @@ impl Picture {
         };
         let next = key + cursor.gop();
         if next.saturating_since(newest) > KEYFRAME_WAIT_MAX {
+            count("moved");
             self.leave_source();
+        } else {
+            count("waited");
         }
     }
 
