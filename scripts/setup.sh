@@ -93,15 +93,16 @@ install_node() {
     fail "Node in .tools does not start: delete .tools and run again"
 }
 
-# A folder of its own for aiortc, at the versions of the list; a list that changed makes it anew.
-install_aiortc() {
-  local list=tests/e2e/peers/requirements.txt folder=.tools/aiortc
+# A folder of its own for a Python program, at the versions of a list; a list that changed makes it
+# anew.
+install_python() {
+  local name=$1 list=$2 folder=.tools/$1
   if cmp -s "$list" "$folder/installed.txt"; then return 0; fi
-  say "installing aiortc into $folder"
+  say "installing $name into $folder"
   rm -rf "$folder"
   /usr/bin/python3 -m venv "$folder" &&
     "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$list" >&2 ||
-    fail "pip could not install aiortc: check the network and run again"
+    fail "pip could not install $name: check the network and run again"
   cp "$list" "$folder/installed.txt"
 }
 
@@ -125,5 +126,9 @@ install_packages "${packages[@]}"
 install_rust
 check_rust
 install_node
-if [ "$tests" = yes ]; then install_aiortc; fi
+if [ "$tests" = yes ]; then
+  install_python aiortc tests/e2e/peers/requirements.txt
+  # A store that speaks S3.
+  install_python moto tests/support/moto.txt
+fi
 say "ready: $(cargo --version), node $(node --version)"

@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
+use sha2::{Digest, Sha256};
 use uuid::{ContextV7, Uuid};
 
 use crate::clock::Timestamp;
@@ -33,6 +34,11 @@ macro_rules! ids {
             /// A new id of this moment.
             pub fn new(now: Timestamp) -> Self {
                 Self(new_v7(now))
+            }
+
+            /// The id that the same cause always makes (payments.md 6).
+            pub fn derived(cause: &[&str]) -> Self {
+                Self(derive(cause))
             }
         }
 
@@ -80,6 +86,10 @@ ids! {
     EventId = "evt_";
     /// A row of the audit log.
     AuditId = "aud_";
+    /// An account of the ledger.
+    LedgerAccountId = "led_";
+    /// A movement between two accounts of the ledger.
+    TransferId = "trf_";
 }
 
 fn new_v7(now: Timestamp) -> Uuid {
@@ -87,6 +97,17 @@ fn new_v7(now: Timestamp) -> Uuid {
     let nanos = u32::try_from(us % 1_000_000 * 1_000).unwrap_or(0);
     let order = ORDER.lock().unwrap_or_else(PoisonError::into_inner);
     Uuid::new_v7(uuid::Timestamp::from_unix(&*order, us / 1_000_000, nanos))
+}
+
+/// SHA-256 over the parts, joined by `|`: its first 16 bytes, marked as `UUIDv8`.
+fn derive(cause: &[&str]) -> Uuid {
+    let digest = Sha256::digest(cause.join("|").as_bytes());
+    let mut bytes = [0; 16];
+    bytes
+        .iter_mut()
+        .zip(digest)
+        .for_each(|(to, from)| *to = from);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 fn encode(id: Uuid) -> String {
@@ -134,6 +155,15 @@ mod tests {
         let now = Timestamp::from_micros(1_700_000_000_000_000);
         let made: Vec<_> = (0..1_000).map(|_| RoomId::new(now).to_string()).collect();
         assert!(made.is_sorted());
+    }
+
+    #[test]
+    fn the_same_cause_makes_the_same_id_and_another_another() {
+        let made = EventId::derived(&["refund", "att_1", "ord_1"]);
+        assert_eq!(made, EventId::derived(&["refund", "att_1", "ord_1"]));
+        assert_ne!(made, EventId::derived(&["refund", "att_1", "ord_2"]));
+        assert_eq!(made.to_string().parse::<EventId>(), Ok(made));
+        assert_eq!(made.0.get_version_num(), 8);
     }
 
     proptest! {

@@ -33,8 +33,10 @@ mod http;
 mod accounts;
 
 mod creators;
+mod ledger;
 
 mod broadcasts;
+mod payments;
 
 mod rooms;
 

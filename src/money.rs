@@ -49,10 +49,13 @@ impl fmt::Debug for Currency {
 }
 
 /// An amount of money. Sums are checked: another currency or an overflow gives `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Money {
+    /// Minor units
     amount: i64,
+    /// Of ISO 4217
+    #[schema(value_type = String)]
     currency: Currency,
 }
 

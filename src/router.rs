@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::http::{self, ApiError, BODY_BYTES_MAX, Code, Cors, around, asset, index, openapi};
-use crate::{broadcasts, creators, rooms};
+use crate::{broadcasts, creators, ledger, payments, rooms};
 
 const API: &str = "/api/v1";
 
@@ -62,6 +62,8 @@ fn api() -> OpenApiRouter<App> {
         .merge(creators::routes())
         .merge(rooms::routes())
         .merge(broadcasts::routes())
+        .merge(ledger::routes())
+        .merge(payments::routes())
 }
 
 fn method_not_allowed() -> ApiError {

@@ -44,6 +44,8 @@ fn show() -> Vec<Arc<Frame>> {
             discontinuities: 0,
             payload: Bytes::from_static(&[0, 0, 0, 1, 0x65]),
             rtp: OnceLock::new(),
+            flv: OnceLock::new(),
+            chunks: OnceLock::new(),
             arrived: OnceLock::new(),
         })
     };

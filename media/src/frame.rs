@@ -186,6 +186,10 @@ pub struct Frame {
     pub payload: Bytes,
     /// Derived RTP payloads; made by the first viewer that needs them.
     pub rtp: OnceLock<Arc<[RtpPayload]>>,
+    /// The tag around it, as FLV viewers are sent it; made by the first of them.
+    pub flv: OnceLock<FlvTag>,
+    /// The chunks of the message around it, as RTMP viewers are sent it; made by the first of them.
+    pub chunks: OnceLock<Box<[Bytes]>>,
     /// When it came into its ring.
     pub arrived: OnceLock<Instant>,
 }
@@ -228,6 +232,16 @@ impl<const N: usize> From<[u8; N]> for RtpHead {
         const { assert!(N <= 4, "a head has room for four bytes") };
         bytes.into_iter().fold(Self::default(), Self::push)
     }
+}
+
+/// A frame as a tag of an FLV stream, in slices that follow each other. Head and tail are one piece
+/// of memory; of a small frame the head is all there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlvTag {
+    pub(crate) head: Bytes,
+    /// A slice of the frame.
+    pub(crate) body: Bytes,
+    pub(crate) tail: Bytes,
 }
 
 impl RtpPayload {

@@ -24,6 +24,7 @@ pub mod fuzzing;
 pub mod hls;
 mod meter;
 pub mod pattern;
+pub mod record;
 pub mod request;
 pub mod rtmp;
 pub mod stats;

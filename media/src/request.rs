@@ -1,19 +1,20 @@
 //! The questions a listener puts to the server, and the server's answers.
 //!
-//! Not here: who may publish. The media core knows no user; it hands out a [`PublishRequest`] and
-//! waits at most [`DECISION_TIMEOUT`] for the [`Decision`].
+//! Not here: who may publish or watch. The media core knows no user; it hands out a
+//! [`PublishRequest`] or a [`PlayRequest`] and waits at most [`DECISION_TIMEOUT`] for the answer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::broadcast::Publisher;
+use crate::broadcast::{BroadcastKey, Publisher};
+use crate::flv::viewer::{Control, Terms};
 
-/// How long a publisher waits for the server's decision before it is told to try again.
+/// How long whoever asks waits for the server's decision before it is told to try again.
 pub const DECISION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many publish requests may wait for a decision (spec media.md 8.5).
+/// How many publish requests may wait, and as many to play, for a decision (spec media.md 8.5).
 pub const DECISIONS_WAITING_MAX: usize = 256;
 
 /// The protocol a publisher speaks.
@@ -61,12 +62,63 @@ pub enum Decision {
     Reject(Refusal),
 }
 
-/// Why a publisher is turned away.
+/// Where a listener puts its questions; each of the two has [`DECISIONS_WAITING_MAX`] places, so
+/// that no rush of viewers keeps a publisher out.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    /// To publish.
+    pub publish: mpsc::Sender<PublishRequest>,
+    /// To play.
+    pub play: mpsc::Sender<PlayRequest>,
+}
+
+/// Somebody asks to watch over RTMP. Dropping it refuses with "try again".
+#[derive(Debug)]
+pub struct PlayRequest {
+    /// RTMP application, for example `live`.
+    pub app: String,
+    /// The name of the room, as sent; at most 512 bytes.
+    pub room: String,
+    /// What stood behind the name's or the application's `?`; at most 1 024 bytes. It may hold a
+    /// token: never log it.
+    pub query: String,
+    /// Who asks.
+    pub peer: SocketAddr,
+    /// Where the decision goes.
+    pub reply: oneshot::Sender<PlayDecision>,
+}
+
+/// The server's answer to a [`PlayRequest`].
+#[derive(Debug)]
+pub enum PlayDecision {
+    /// Play this, as soon as somebody publishes it.
+    Accept(PlayGrant),
+    /// Do not play.
+    Reject(Refusal),
+}
+
+/// What a viewer may watch.
+#[derive(Debug)]
+pub struct PlayGrant {
+    /// The broadcast, live or not yet.
+    pub broadcast: BroadcastKey,
+    /// What is settled for it.
+    pub terms: Terms,
+    /// Told when it begins; dropped when it never does.
+    pub opened: oneshot::Sender<Control>,
+}
+
+/// Why a publisher or a player is turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusalCode {
     /// No such key. RTMP `NetStream.Publish.BadName`, WHIP 401.
     UnknownKey,
-    /// Known, but not allowed now: banned or expired. RTMP `.Denied`, WHIP 403.
+    /// No such room to watch. RTMP `NetStream.Play.StreamNotFound`.
+    UnknownRoom,
+    /// Nobody publishes what is asked for. RTMP `NetStream.Play.StreamNotFound`.
+    NotLive,
+    /// Known, but not allowed now: banned or expired. RTMP `.Denied`, WHIP 403; a player hears
+    /// `NetStream.Play.Failed` for this and all that follows.
     NotAllowed,
     /// Somebody publishes with this key already. RTMP `.Denied`, WHIP 409.
     Busy,
@@ -81,6 +133,8 @@ impl RefusalCode {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::UnknownKey => "unknown_key",
+            Self::UnknownRoom => "unknown_room",
+            Self::NotLive => "not_live",
             Self::NotAllowed => "not_allowed",
             Self::Busy => "busy",
             Self::TryAgain => "try_again",

@@ -18,7 +18,7 @@ const REJECTED: &str = "rejected_input_total";
 #[derive(Debug, Default)]
 pub struct Stats {
     counters: DashMap<Key, AtomicU64>,
-    histograms: DashMap<(&'static str, &'static str), Arc<Histogram>>,
+    histograms: DashMap<Key, Arc<Histogram>>,
 }
 
 /// One counter as it stands.
@@ -92,53 +92,124 @@ impl Stats {
 
     /// The histogram of this name and label value; keep it where it is needed often.
     pub fn histogram(&self, name: &'static str, label: &'static str) -> Arc<Histogram> {
-        let histogram = self.histograms.entry((name, label)).or_default();
-        Arc::clone(&histogram)
+        self.histogram_of(name, [label, ""])
     }
 
-    /// All histograms: name, label value, and what they hold. Sorted.
-    pub fn histograms(&self) -> Vec<(&'static str, &'static str, Arc<Histogram>)> {
+    /// The histogram of this name and two label values.
+    pub fn histogram_of(&self, name: &'static str, labels: [&'static str; 2]) -> Arc<Histogram> {
+        let key = (name, labels[0], labels[1]);
+        if let Some(histogram) = self.histograms.get(&key) {
+            return Arc::clone(&histogram);
+        }
+        Arc::clone(&self.histograms.entry(key).or_default())
+    }
+
+    /// The histogram of bit rates of this name and label value.
+    pub fn rates(&self, name: &'static str, label: &'static str) -> Arc<Histogram> {
+        let histogram = self.histograms.entry((name, label, ""));
+        Arc::clone(&histogram.or_insert_with(|| Arc::new(Histogram::of(Scale::BitsPerSecond))))
+    }
+
+    /// All histograms: name, label values (empty where there is none), and what they hold. Sorted.
+    pub fn histograms(&self) -> Vec<(&'static str, [&'static str; 2], Arc<Histogram>)> {
         let all = self.histograms.iter();
         let mut all: Vec<_> = all
-            .map(|entry| (entry.key().0, entry.key().1, Arc::clone(entry.value())))
+            .map(|entry| {
+                let (name, one, other) = *entry.key();
+                (name, [one, other], Arc::clone(entry.value()))
+            })
             .collect();
-        all.sort_unstable_by_key(|(name, label, _)| (*name, *label));
+        all.sort_unstable_by_key(|(name, labels, _)| (*name, *labels));
         all
     }
 }
 
-/// Upper bounds of the buckets, in milliseconds.
-pub const BUCKETS_MS: [u64; 13] = [
-    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000,
-];
+/// What a histogram counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Scale {
+    /// Lengths of time; kept in microseconds, told in seconds.
+    #[default]
+    Seconds,
+    /// Rates.
+    BitsPerSecond,
+}
 
-/// How often something took how long.
+const BUCKETS: usize = 13;
+/// Upper bounds of the buckets for lengths of time, in microseconds.
+const TIMES_US: [u64; BUCKETS] = [
+    1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000,
+    5_000_000, 10_000_000,
+];
+/// The same for rates, in bits per second.
+const RATES_BPS: [u64; BUCKETS] = [
+    100_000, 250_000, 500_000, 750_000, 1_000_000, 1_500_000, 2_000_000, 3_000_000, 4_000_000,
+    6_000_000, 10_000_000, 20_000_000, 50_000_000,
+];
+/// A rate above this is none: nothing limits it.
+const RATE_BPS_MAX: u64 = 1_000_000_000;
+
+/// How often something took how long, or had which rate.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    buckets: [AtomicU64; BUCKETS_MS.len()],
+    scale: Scale,
+    buckets: [AtomicU64; BUCKETS],
     count: AtomicU64,
-    sum_us: AtomicU64,
+    sum: AtomicU64,
 }
 
 impl Histogram {
-    /// Takes in one measurement.
+    fn of(scale: Scale) -> Self {
+        Self {
+            scale,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in one length of time.
     pub fn observe(&self, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let place = BUCKETS_MS.iter().position(|ms| us <= ms * 1_000);
+        self.note(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Takes in one rate.
+    pub fn observe_bps(&self, rate_bps: u64) {
+        self.note(rate_bps.min(RATE_BPS_MAX));
+    }
+
+    fn note(&self, value: u64) {
+        let place = self.bounds().iter().position(|bound| value <= *bound);
         if let Some(bucket) = place.and_then(|place| self.buckets.get(place)) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.sum_us.fetch_add(us, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// How many took at most so many milliseconds, bucket by bucket.
-    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
+    const fn bounds(&self) -> &'static [u64; BUCKETS] {
+        match self.scale {
+            Scale::Seconds => &TIMES_US,
+            Scale::BitsPerSecond => &RATES_BPS,
+        }
+    }
+
+    /// In seconds, or bits per second.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a sum that large has no use for its last digits"
+    )]
+    fn told(&self, value: u64) -> f64 {
+        match self.scale {
+            Scale::Seconds => Duration::from_micros(value).as_secs_f64(),
+            Scale::BitsPerSecond => value as f64,
+        }
+    }
+
+    /// How many were at most so large, in seconds or bits per second, bucket by bucket.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         let mut sum = 0;
-        let counts = BUCKETS_MS.iter().zip(&self.buckets);
-        counts.map(move |(ms, bucket)| {
+        let counts = self.bounds().iter().zip(&self.buckets);
+        counts.map(move |(bound, bucket)| {
             sum += bucket.load(Ordering::Relaxed);
-            (*ms, sum)
+            (self.told(*bound), sum)
         })
     }
 
@@ -147,9 +218,9 @@ impl Histogram {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// How long all took together.
-    pub fn sum(&self) -> Duration {
-        Duration::from_micros(self.sum_us.load(Ordering::Relaxed))
+    /// All of them together, in seconds or bits per second.
+    pub fn sum(&self) -> f64 {
+        self.told(self.sum.load(Ordering::Relaxed))
     }
 }
 
@@ -185,11 +256,21 @@ mod tests {
             histogram.observe(Duration::from_millis(ms));
         }
         let cumulative: Vec<_> = histogram.cumulative().collect();
-        assert_eq!(cumulative[..3], [(1, 1), (2, 1), (5, 2)]);
-        assert_eq!(cumulative.last(), Some(&(10_000, 2)));
-        assert_eq!(
-            (histogram.count(), histogram.sum().as_millis()),
-            (3, 60_004)
-        );
+        assert_eq!(cumulative[..3], [(0.001, 1), (0.002, 1), (0.005, 2)]);
+        assert_eq!(cumulative.last(), Some(&(10.0, 2)));
+        assert_eq!((histogram.count(), histogram.sum()), (3, 60.004));
+    }
+
+    #[test]
+    fn rates_have_buckets_of_their_own_and_an_endless_one_is_capped() {
+        let stats = Stats::default();
+        let histogram = stats.rates("estimate_bps", "whep");
+        for rate_bps in [90_000, 2_000_000, u64::MAX] {
+            histogram.observe_bps(rate_bps);
+        }
+        let cumulative: Vec<_> = stats.rates("estimate_bps", "whep").cumulative().collect();
+        assert_eq!(cumulative[0], (100_000.0, 1));
+        assert_eq!(cumulative[6], (2_000_000.0, 2));
+        assert_eq!((histogram.count(), histogram.sum()), (3, 1_002_090_000.0));
     }
 }

@@ -50,7 +50,10 @@ impl Paths {
             segment_target: Duration::from_secs(2),
             part_target: Duration::from_millis(500),
             window: Duration::from_secs(40),
+            dvr: Duration::ZERO,
             gap_after: Duration::from_secs(2),
+            has_rungs: false,
+            has_silent_audio: false,
         };
         let stream = Stream::new("abcdefghijkl", config, Held::default());
         let packager = Packager::new(show.broadcast(), Arc::clone(&stream));

@@ -111,3 +111,16 @@ async fn the_multivariant_playlist_of_a_slow_source_shows_the_picture() {
     );
     assert!(multivariant.contains("\nsrc/live.m3u8"), "{multivariant}");
 }
+
+/// A network that stalls says nothing about the encoder.
+#[tokio::test(start_paused = true)]
+async fn a_silence_between_two_keyframes_is_no_long_distance() {
+    let mut packaged = with_converter(Form { gop: 60, rate: 30 });
+    packaged.run(Duration::from_millis(5_000)).await;
+    packaged.show.sends_picture = false;
+    packaged.run(Duration::from_millis(2_800)).await;
+    packaged.show.sends_picture = true;
+    packaged.run(Duration::from_millis(6_000)).await;
+    assert_eq!(packaged.show.broadcast().users(TrackId::Clean), 0);
+    packaged.lists().await;
+}

@@ -19,4 +19,4 @@ pub(crate) use self::audit::{Entry, audit};
 pub(crate) use self::extract::Principal;
 pub(crate) use self::model::{Handle, HandleError, Scope};
 pub(crate) use self::service::{CreateOperatorError, NewOperator, claim_handle, create_operator};
-pub(crate) use self::store::key_is_valid;
+pub(crate) use self::store::{exists, is_operator, key_is_valid};

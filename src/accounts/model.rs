@@ -104,6 +104,7 @@ impl fmt::Display for Handle {
 pub(crate) enum Scope {
     RoomsManage,
     MediaManage,
+    LedgerRead,
 }
 
 /// What the key of an operator holds: all of commerce.md 4, so that a later version need not make
@@ -135,12 +136,13 @@ impl Scope {
         match self {
             Self::RoomsManage => "rooms:manage",
             Self::MediaManage => "media:manage",
+            Self::LedgerRead => "ledger:read",
         }
     }
 
     /// A scope that nothing here asks for is skipped.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        [Self::RoomsManage, Self::MediaManage]
+        [Self::RoomsManage, Self::MediaManage, Self::LedgerRead]
             .into_iter()
             .find(|scope| scope.as_str() == text)
     }

@@ -64,6 +64,22 @@ pub(super) async fn insert_operator_role(tx: &mut Tx, id: AccountId) -> sqlx::Re
     Ok(())
 }
 
+/// Whether an account is one of the platform's own staff.
+pub(crate) async fn is_operator(db: &Db, id: AccountId) -> sqlx::Result<bool> {
+    let sql = "SELECT account_id FROM platform_roles WHERE account_id = $1 AND role = 'operator'";
+    let query = sqlx::query(sql).bind(id.to_string());
+    Ok(query.fetch_optional(db.readers()).await?.is_some())
+}
+
+/// Whether there is an account of this id, in whatever state.
+pub(crate) async fn exists(tx: &mut Tx, id: AccountId) -> sqlx::Result<bool> {
+    let sql = "SELECT id FROM accounts WHERE id = $1";
+    let row = tx
+        .fetch_optional(sqlx::query(sql).bind(id.to_string()))
+        .await?;
+    Ok(row.is_some())
+}
+
 /// Stores a key of the platform by its hash.
 pub(super) async fn insert_key(tx: &mut Tx, key: &NewKey<'_>, now: Timestamp) -> sqlx::Result<()> {
     let last4 = key.secret.get(key.secret.len() - 4..).unwrap_or_default();

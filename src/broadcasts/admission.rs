@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lamplight_media::broadcast::BroadcastKey;
 use tokio::time::{Instant, sleep_until};
 
 use crate::app::App;
@@ -33,6 +34,14 @@ pub(super) fn has_room_for_viewer(app: &App) -> bool {
     let egress_bps = usage.egress_bps.load(Ordering::Relaxed);
     let is_sending_all = limits.egress_bps_max != 0 && egress_bps >= limits.egress_bps_max;
     !is_sending_all && !is_full(&usage, limits.memory_bytes_max, VIEWERS_PERCENT)
+}
+
+/// Whether a room has as many viewers as it may, over all outputs.
+pub(super) fn is_room_full(app: &App, room: &str) -> bool {
+    let live = app.media.find(&BroadcastKey::new(room));
+    let counts = live.map(|live| live.audience().counts(Instant::now()));
+    let max = u64::try_from(app.config().limits.room_viewers_max).unwrap_or(u64::MAX);
+    counts.is_some_and(|counts| counts.sessions() >= max)
 }
 
 /// Whether another publisher may come in.

@@ -16,25 +16,22 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use lamplight_media::broadcast::BroadcastKey;
-use lamplight_media::hls::{Answer, Directives, Media, Rendered, RenditionId, Stream};
+use lamplight_media::hls::{Answer, Directives, List, Media, Rendered, RenditionId, Stream};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::model::Watch;
 use super::playback::{self, Viewer};
-use super::{admission, outputs, store};
+use super::{admission, outputs, recording, store};
 use crate::app::App;
 use crate::http::{ApiError, Code, Held, Path, Query};
 
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
-const NO_STORE: &str = "no-store";
-const A_SECOND: &str = "public, max-age=1";
+pub(super) const NO_STORE: &str = "no-store";
+pub(super) const A_SECOND: &str = "public, max-age=1";
 const TWO_SECONDS: &str = "public, max-age=2";
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const RETRY: Duration = Duration::from_secs(2);
-/// The last piece of the path of a media playlist.
-const PLAYLIST_NAME: &str = "live.m3u8";
-
 /// What opens a private room.
 #[derive(Debug, Deserialize)]
 pub(super) struct Key {
@@ -49,29 +46,54 @@ pub(super) async fn multivariant(
     held: Held,
     headers: HeaderMap,
 ) -> Response {
-    let opened = open(&app, &room, &headers, key.token.as_deref()).await;
-    let (stream, viewer, watch) = match opened {
+    let token = key.token.as_deref();
+    let response = multivariant_of(&app, (&room, List::Live), token, held, &headers).await;
+    counted(&app, "playlist", response)
+}
+
+/// That of the lists that reach farther back.
+pub(super) async fn dvr(
+    State(app): State<App>,
+    Path(room): Path<String>,
+    Query(key): Query<Key>,
+    held: Held,
+    headers: HeaderMap,
+) -> Response {
+    let token = key.token.as_deref();
+    let response = multivariant_of(&app, (&room, List::Dvr), token, held, &headers).await;
+    counted(&app, "playlist", response)
+}
+
+async fn multivariant_of(
+    app: &App,
+    (room, list): (&str, List),
+    token: Option<&str>,
+    held: Held,
+    headers: &HeaderMap,
+) -> Response {
+    let (stream, viewer, watch) = match open(app, room, headers, token).await {
         Ok(opened) => opened,
-        Err(refused) => return counted(&app, "playlist", refused),
+        Err(refused) => return refused,
     };
     let is_named = app.config().hls.sessions || watch != Watch::Public;
-    let session = is_named.then(|| playback::name_session(&app, &room, viewer.until));
+    let session = is_named.then(|| playback::name_session(app, room, viewer.until));
     let cache = if is_named { NO_STORE } else { TWO_SECONDS };
-    let answer = held.hold(stream.multivariant(session.as_deref())).await;
-    let response = match answer {
+    let answer = held
+        .hold(stream.multivariant_of(list, session.as_deref()))
+        .await;
+    match answer {
         Ok(answer) => {
             if let (Answer::Playlist { .. }, Some(session)) = (&answer, &session) {
                 let outcome = ["hls", "accepted"];
                 app.media
                     .stats()
                     .add_two("viewer_sessions_total", outcome, 1);
-                note_viewer(&app, (&room, &stream), session, viewer.id.as_deref());
+                note_viewer(app, (room, &stream), session, viewer.id.as_deref());
             }
-            playlist_response(&answer, &headers, cache)
+            playlist_response(&answer, headers, cache)
         }
         Err(refused) => cached(refused.into_response(), NO_STORE),
-    };
-    counted(&app, "playlist", response)
+    }
 }
 
 /// The package of a room, for a viewer who may watch it while there is room for one more.
@@ -88,11 +110,7 @@ async fn open(
     };
     let viewer = playback::admit(app, (room, watch), headers, token).map_err(refuse)?;
     let stream = outputs::newest(app, room).ok_or_else(not_live)?;
-    let live = app.media.find(&BroadcastKey::new(room));
-    let counts = live.map(|live| live.audience().counts(Instant::now()));
-    let watching = counts.map_or(0, |counts| counts.whep.viewers + counts.hls.viewers);
-    let max = u64::try_from(app.config().limits.room_viewers_max).unwrap_or(u64::MAX);
-    if watching >= max || !admission::has_room_for_viewer(app) {
+    if admission::is_room_full(app, room) || !admission::has_room_for_viewer(app) {
         return Err(busy());
     }
     Ok((stream, viewer, watch))
@@ -134,13 +152,18 @@ pub(super) async fn file(
         let response = cached(ApiError::not_found().into_response(), A_SECOND);
         return counted(&app, class_of(&name), response);
     };
-    if name != PLAYLIST_NAME {
+    let Some(list) = List::parse(&name) else {
         let response = match held.hold(stream.media(rendition, &name)).await {
+            Ok(Media::NotFound) if stream.is_in_store(rendition, &name) => {
+                let of = (room.as_str(), stream.instance());
+                let media = recording::kept(&app, of, rendition, &name).await;
+                media_response(media, rendition, &name, &headers)
+            }
             Ok(media) => media_response(media, rendition, &name, &headers),
             Err(refused) => cached(refused.into_response(), NO_STORE),
         };
         return counted(&app, class_of(&name), response);
-    }
+    };
     let query = query.unwrap_or_default();
     let directives = match Directives::parse(&query) {
         Ok(directives) => directives,
@@ -164,7 +187,7 @@ pub(super) async fn file(
     if let Some(session) = session {
         note_viewer(&app, (&room, &stream), session, None);
     }
-    let response = match held.hold(stream.playlist(rendition, directives)).await {
+    let response = match held.hold(stream.list(list, rendition, directives)).await {
         Ok(answer) => {
             if let Some(session) = session {
                 note_list(&app, (&room, &stream), session);
@@ -183,7 +206,7 @@ pub(super) async fn file(
     counted(&app, class, response)
 }
 
-fn class_of(name: &str) -> &'static str {
+pub(super) fn class_of(name: &str) -> &'static str {
     let kind = name.rsplit_once('-').map_or("", |(_, kind)| kind);
     match kind.chars().next() {
         Some('i') => "init",
@@ -194,7 +217,7 @@ fn class_of(name: &str) -> &'static str {
 }
 
 /// Counts an answer and its bytes.
-fn counted(app: &App, class: &'static str, response: Response) -> Response {
+pub(super) fn counted(app: &App, class: &'static str, response: Response) -> Response {
     let status = match response.status().as_u16() {
         200 => "200",
         206 => "206",
@@ -204,6 +227,7 @@ fn counted(app: &App, class: &'static str, response: Response) -> Response {
         403 => "403",
         404 => "404",
         416 => "416",
+        422 => "422",
         503 => "503",
         _ => "other",
     };
@@ -227,7 +251,7 @@ fn malformed(detail: &str) -> Response {
     ApiError::new(Code::Malformed, detail).into_response()
 }
 
-fn not_live() -> Response {
+pub(super) fn not_live() -> Response {
     let error = ApiError::new(Code::MediaNotLive, "nobody publishes into this room now");
     cached(error.after(RETRY).into_response(), A_SECOND)
 }
@@ -236,13 +260,13 @@ fn busy() -> Response {
     cached(ApiError::busy(RETRY).into_response(), NO_STORE)
 }
 
-fn cached(mut response: Response, cache: &str) -> Response {
+pub(super) fn cached(mut response: Response, cache: &str) -> Response {
     let value = HeaderValue::from_str(cache).expect("cache rules are plain ASCII");
     response.headers_mut().insert(CACHE_CONTROL, value);
     response
 }
 
-fn playlist_response(answer: &Answer, headers: &HeaderMap, cache: &str) -> Response {
+pub(super) fn playlist_response(answer: &Answer, headers: &HeaderMap, cache: &str) -> Response {
     let body = match answer {
         Answer::Playlist { body, .. } => body,
         Answer::Bad(why) => return cached(malformed(why), A_SECOND),
@@ -285,7 +309,7 @@ fn encoded(body: &Rendered, headers: &HeaderMap) -> (Option<&'static str>, Bytes
     }
 }
 
-fn media_response(
+pub(super) fn media_response(
     media: Media,
     rendition: RenditionId,
     name: &str,
@@ -338,7 +362,8 @@ fn ranged(bytes: Bytes, headers: &HeaderMap) -> Response {
     }
 }
 
-fn single_range(ranges: &str, length: usize) -> Option<Range<usize>> {
+/// The one range that is asked for; `None` when it is none of so many bytes.
+pub(super) fn single_range(ranges: &str, length: usize) -> Option<Range<usize>> {
     let (from, to) = ranges.split_once('-')?;
     let number = |text: &str| text.trim().parse::<usize>().ok();
     let range = match (from.trim(), to.trim()) {

@@ -4,16 +4,20 @@
 //! live afresh changes nothing about that. Of one room there are at most [`PACKAGES_MAX`] packages,
 //! the oldest leaves.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use lamplight_media::broadcast::Broadcast;
 use lamplight_media::hls::{Held, HlsConfig, Packager, Stream};
-use lamplight_media::transcode::{self, ConvertConfig};
+use lamplight_media::transcode::ladder::{Ladder, Rung};
+use lamplight_media::transcode::{self, ConvertConfig, choice};
 use tokio::time::sleep;
+use tracing::{error, info};
 
+use super::recording;
 use crate::app::App;
+use crate::config;
 
 /// How long playlists and segments outlive the broadcast (media.md 6.6).
 const STAYS: Duration = Duration::from_secs(60);
@@ -26,6 +30,8 @@ const PACKAGES_MAX: usize = 8;
 struct Outputs {
     packages: DashMap<String, Vec<Arc<Stream>>>,
     held: Held,
+    /// The encoder of pictures that was told of last.
+    encoder: Mutex<Option<String>>,
 }
 
 impl Outputs {
@@ -73,12 +79,20 @@ pub(super) fn start(app: &App, broadcast: &Arc<Broadcast>) {
     let outputs = Outputs::of(app);
     let config = app.config();
     let hls = &config.hls;
+    let dvr = if config.record.enabled {
+        hls.dvr
+    } else {
+        Duration::ZERO
+    };
     let config = HlsConfig {
         target_duration: hls.target_duration,
         segment_target: hls.segment_target,
         part_target: hls.part_target,
         window: hls.window,
+        dvr,
         gap_after: hls.gap_after,
+        has_rungs: true,
+        has_silent_audio: hls.silent_audio,
     };
     let stream = Stream::new(broadcast.instance(), config, outputs.held.clone());
     let room = broadcast.key().as_str().to_owned();
@@ -88,7 +102,12 @@ pub(super) fn start(app: &App, broadcast: &Arc<Broadcast>) {
     }
     packages.push(Arc::clone(&stream));
     drop(packages);
-    let packager = Packager::new(Arc::clone(broadcast), stream);
+    broadcast.set_ladder(Arc::new(ladder(&app.config().ladder)));
+    let mut packager = Packager::new(Arc::clone(broadcast), Arc::clone(&stream));
+    let lose = move |rendition, msn| stream.lose(rendition, msn);
+    if let Some(recorder) = recording::start(app, broadcast, lose) {
+        packager = packager.recorded(recorder);
+    }
     let run = packager.run(app.tasks.cancel_token());
     app.tasks.spawn("hls.packager", run);
     let convert = transcode::run(
@@ -96,7 +115,55 @@ pub(super) fn start(app: &App, broadcast: &Arc<Broadcast>) {
         convert_config(app),
         app.tasks.cancel_token(),
     );
-    app.tasks.spawn("transcode", convert);
+    let (cancel, tried) = (app.tasks.cancel_token(), try_encoders(app.clone()));
+    app.tasks.spawn("transcode", async move {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tried => {}
+        }
+        convert.await;
+    });
+}
+
+/// Tries the encoders before anybody needs one; those that do not work are logged. Not before the
+/// first broadcast: a node at rest would keep what the trial takes of memory.
+async fn try_encoders(app: App) {
+    let config = app.config();
+    let tried = tokio::task::spawn_blocking(move || {
+        let used = choice::first_that_works(config.convert.encoders());
+        used.map_or_else(String::new, str::to_owned)
+    });
+    // A panic in there says so itself.
+    let Ok(encoder) = tried.await else { return };
+    let outputs = Outputs::of(&app);
+    let told = outputs.encoder.lock();
+    let told = told
+        .unwrap_or_else(PoisonError::into_inner)
+        .replace(encoder.clone());
+    if told.as_ref() == Some(&encoder) {
+        return;
+    }
+    if encoder.is_empty() {
+        error!("no encoder of H.264 works: viewers who need one get no picture");
+    } else {
+        info!(encoder, "pictures are encoded with this");
+    }
+}
+
+/// The ladder that broadcasts have which start now.
+fn ladder(rungs: &[config::Rung]) -> Ladder {
+    let rungs = rungs.iter().map(|rung| Rung {
+        lines: rung.lines,
+        source_lines_min: rung.source_lines_min,
+        source_lines_max: match rung.source_lines_max {
+            0 => u32::MAX,
+            lines => lines,
+        },
+        rate_bps: rung.bitrate_bps,
+        audio_bps: rung.audio_bps,
+        fps_max: Some(rung.fps_max).filter(|fps| *fps > 0),
+    });
+    Ladder::new(rungs.collect())
 }
 
 fn convert_config(app: &App) -> Arc<ConvertConfig> {
@@ -104,10 +171,11 @@ fn convert_config(app: &App) -> Arc<ConvertConfig> {
     let convert = &config.convert;
     Arc::new(ConvertConfig {
         encoder: convert.encoder.clone(),
-        encoder_fallback: vec![convert.encoder_fallback.clone()],
+        encoder_fallback: convert.encoder_fallback.clone(),
         gop: convert.gop,
         linger: convert.linger,
         clean_height_max: convert.clean_height_max,
+        has_silent_audio: config.hls.silent_audio,
     })
 }
 
@@ -128,4 +196,16 @@ pub(super) fn forget_later(app: &App, broadcast: &Broadcast) {
             .packages
             .remove_if(&room, |_, packages| packages.is_empty());
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    #[test]
+    fn the_documented_ladder_is_the_one_of_the_media_core() {
+        let config = Config::load(&Sources::default()).unwrap();
+        assert_eq!(ladder(&config.ladder), Ladder::default());
+    }
 }

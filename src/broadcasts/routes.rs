@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::cues::{self, NewCue, PlaceCueError};
-use super::{hls, playback, running, signal, store, whep, whip};
+use super::{flv, hls, playback, recording, running, signal, store, thumb, whep, whip};
 use crate::accounts::{Entry, Principal, Scope, audit};
 use crate::app::App;
 use crate::http::{ApiError, Bounds, Call, Code, NoBody, Path, Problem, Write};
@@ -34,8 +34,14 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// The routes of players; they stand outside `/api/v1`.
 pub(crate) fn media_routes() -> Router<App> {
     Router::new()
+        .route("/flv/{file}", get(flv::play).head(flv::look))
         .route("/hls/{room}/index.m3u8", get(hls::multivariant))
+        .route("/hls/{room}/dvr.m3u8", get(hls::dvr))
         .route("/hls/{room}/{rendition}/{file}", get(hls::file))
+        .route("/thumb/{file}", get(thumb::thumb))
+        .route("/vod/{recording}/index.m3u8", get(recording::multivariant))
+        .route("/vod/{recording}/clip.mp4", get(recording::clip))
+        .route("/vod/{recording}/{rendition}/{file}", get(recording::file))
         .route(
             "/whep/{room}",
             get(signal::endpoint)

@@ -24,8 +24,9 @@ use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::recording::{self, Standing};
 use super::signal::Sessions;
-use super::{outputs, store};
+use super::{flv, outputs, store};
 use crate::accounts::{Entry, Principal, Scope, audit};
 use crate::app::App;
 use crate::clock::Timestamp;
@@ -72,6 +73,8 @@ struct OutputView {
 struct ViewersView {
     whep: OutputView,
     hls: OutputView,
+    flv: OutputView,
+    rtmp: OutputView,
     /// Persons, however many outputs they use
     unique: u64,
 }
@@ -131,6 +134,11 @@ struct RenditionView {
     bitrate_bps: u64,
     /// Behind the publisher's track
     lag_ms: Option<u64>,
+    /// FFmpeg's name of the encoder that makes it now
+    encoder: Option<&'static str>,
+    /// Why it cannot be had: `overload`, `encoders_max`, `no_encoder`, `no_decoder`,
+    /// `converter_failed`, `no_thread`
+    unavailable: Option<&'static str>,
 }
 
 /// The LL-HLS package.
@@ -144,6 +152,20 @@ struct HlsView {
     window_bytes: usize,
     /// Requests that wait
     held: usize,
+}
+
+/// The recording that runs.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct RecordingView {
+    /// Its name in `/vod/{recording}`, where it can be played once it is over
+    id: String,
+    /// Segments that are kept
+    segments: u64,
+    bytes: u64,
+    /// Segments that wait for the store
+    waiting: usize,
+    /// Segments that the store did not take, or not in time: gaps of the recording
+    lost: u64,
 }
 
 /// A broadcast in a list.
@@ -175,13 +197,15 @@ struct BroadcastView {
     renditions: Vec<RenditionView>,
     viewers: ViewersView,
     hls: Option<HlsView>,
+    /// Null when it is not recorded
+    recording: Option<RecordingView>,
 }
 
 /// One session.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct SessionView {
     id: String,
-    /// `whep` or `hls` for a viewer; `rtmp` or `whip` for a publisher
+    /// `whep`, `hls`, `flv` or `rtmp` for a viewer; `rtmp` or `whip` for a publisher
     protocol: Option<&'static str>,
     room: String,
     #[schema(value_type = String, format = DateTime)]
@@ -189,7 +213,7 @@ struct SessionView {
     /// The points of the timeline between which the viewer can be, in microseconds
     #[serde(skip_serializing_if = "Option::is_none")]
     playhead_us: Option<[i64; 2]>,
-    /// A viewer's numbers, over WHEP
+    /// A viewer's numbers, over all but LL-HLS; what only WebRTC knows is zero over the others
     #[serde(skip_serializing_if = "Option::is_none")]
     viewer: Option<ViewerView>,
     /// A publisher's
@@ -312,6 +336,17 @@ async fn session(
             publish: None,
         }));
     }
+    if let Some(viewer) = flv::Sessions::of(&app).viewers.get(&id) {
+        return Ok(Json(SessionView {
+            id,
+            protocol: Some(viewer.protocol),
+            room: viewer.room.clone(),
+            since: viewer.since,
+            playhead_us: viewer.control.playhead().map(span),
+            viewer: Some(viewer.control.measured().into()),
+            publish: None,
+        }));
+    }
     if let Some(view) = playlists_of(&app, &id) {
         return Ok(Json(view));
     }
@@ -377,6 +412,10 @@ fn cut(app: &App, id: &str) -> Option<String> {
     let sessions = Sessions::of(app);
     if let Some((_, viewer)) = sessions.viewers.remove(id) {
         viewer.control.end(Instant::now(), "kicked");
+        return Some(viewer.room);
+    }
+    if let Some((_, viewer)) = flv::Sessions::of(app).viewers.remove(id) {
+        viewer.control.end("kicked");
         return Some(viewer.room);
     }
     let (broadcast, _) = publishing(app, id)?;
@@ -450,6 +489,8 @@ fn whole(app: &App, broadcast: &Broadcast) -> BroadcastView {
         viewers: ViewersView {
             whep: counts.whep.into(),
             hls: counts.hls.into(),
+            flv: counts.flv.into(),
+            rtmp: counts.rtmp.into(),
             unique: counts.unique,
         },
         hls: hls.map(|status| HlsView {
@@ -459,6 +500,7 @@ fn whole(app: &App, broadcast: &Broadcast) -> BroadcastView {
             window_bytes: status.bytes,
             held: status.waiting,
         }),
+        recording: recording::standing(app, broadcast).map(Into::into),
         room,
     }
 }
@@ -514,6 +556,18 @@ impl From<OutputCounts> for OutputView {
     }
 }
 
+impl From<Standing> for RecordingView {
+    fn from(standing: Standing) -> Self {
+        Self {
+            id: standing.name,
+            segments: standing.segments,
+            bytes: standing.bytes,
+            waiting: standing.waiting,
+            lost: standing.lost,
+        }
+    }
+}
+
 impl From<&doctor::Verdict> for VerdictView {
     fn from(verdict: &doctor::Verdict) -> Self {
         Self {
@@ -535,6 +589,8 @@ impl From<TrackReport> for RenditionView {
             users: report.users,
             bitrate_bps: report.bitrate_bps,
             lag_ms: report.lag.map(millis),
+            encoder: report.encoder,
+            unavailable: report.unavailable,
         }
     }
 }

@@ -233,6 +233,7 @@ pub(crate) async fn news(app: App) {
             Event::Returned(broadcast) => {
                 info!(broadcast.id = %broadcast.key(), "publisher is back");
             }
+            Event::RecordingReady(_) => continue,
             Event::Ended(broadcast, reason) => {
                 info!(broadcast.id = %broadcast.key(), reason = reason.reason(),
                     "broadcast over");

@@ -97,6 +97,7 @@ fn find(app: &App, sessions: &Sessions, room: &str) -> Result<Arc<Broadcast>, Ap
     let config = app.config();
     let limits = &config.limits;
     let is_full = sessions.viewers.len() >= limits.whep_max
+        || admission::is_room_full(app, room)
         || of_room(sessions, room) >= limits.room_viewers_max;
     if !app.is_open() || is_full || !admission::has_room_for_viewer(app) {
         return Err(busy());

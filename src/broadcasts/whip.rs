@@ -78,10 +78,10 @@ fn refused(app: &App, refusal: Refusal) -> ApiError {
         .add_two("publish_sessions_total", outcome, 1);
     info!(reason = refusal.code.reason(), "publisher refused");
     match refusal.code {
-        RefusalCode::UnknownKey => unauthenticated(),
+        RefusalCode::UnknownKey | RefusalCode::UnknownRoom => unauthenticated(),
         RefusalCode::NotAllowed => ApiError::new(Code::Forbidden, refusal.sentence),
         RefusalCode::Busy => ApiError::new(Code::PublisherBusy, refusal.sentence).after(BUSY_RETRY),
-        RefusalCode::TryAgain => busy(),
+        RefusalCode::TryAgain | RefusalCode::NotLive => busy(),
         RefusalCode::Unsupported => ApiError::new(Code::Unservable, refusal.sentence),
     }
 }

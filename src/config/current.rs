@@ -6,12 +6,14 @@ use super::Config;
 
 /// Keys, and sections with their dot, that count as soon as they are read again. The others belong
 /// to what is made once: sockets, the database, files.
-const RELOADABLE: [&str; 12] = [
+const RELOADABLE: [&str; 14] = [
     "convert.",
+    "flv.",
     "http.cors_origins",
     "http.tls_cert",
     "http.tls_key",
     "http.trusted_proxies",
+    "ladder",
     "limits.",
     "log.level",
     "publish.",
@@ -68,7 +70,9 @@ impl Config {
             .clone_from(&newer.webrtc.ice_servers);
         next.log.level.clone_from(&newer.log.level);
         next.convert = newer.convert.clone();
+        next.ladder.clone_from(&newer.ladder);
         next.publish = newer.publish.clone();
+        next.flv = newer.flv.clone();
         next.limits = newer.limits.clone();
         next.shutdown = newer.shutdown.clone();
         next.values.take(&newer.values, is_taken);

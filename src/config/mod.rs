@@ -6,6 +6,7 @@
 //! - Read again while running it changes as a whole or not at all ([`Current`]).
 
 mod current;
+mod ladder;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,10 @@ use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use time::UtcOffset;
 
 pub use self::current::Current;
+pub use self::ladder::Rung;
 use self::reader::{Reader, Values};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -31,9 +34,14 @@ pub struct Config {
     pub rtmp: Rtmp,
     pub webrtc: Webrtc,
     pub hls: Hls,
+    pub flv: Flv,
+    pub record: Record,
     pub convert: Convert,
+    /// The renditions below the source.
+    pub ladder: Vec<Rung>,
     pub publish: Publish,
     pub limits: Limits,
+    pub ledger: Ledger,
     pub db: Db,
     pub log: Log,
     pub shutdown: Shutdown,
@@ -117,14 +125,76 @@ pub struct Hls {
     pub segment_target: Duration,
     pub part_target: Duration,
     pub window: Duration,
+    pub dvr: Duration,
     pub gap_after: Duration,
+    pub silent_audio: bool,
     pub sessions: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Flv {
+    pub merge: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub enabled: bool,
+    /// None: in the data directory.
+    pub dir: Option<PathBuf>,
+    /// None: a directory.
+    pub store: Option<S3Store>,
+}
+
+/// A bucket of a store that speaks S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Store {
+    pub bucket: String,
+    /// Before the keys in it; without slashes at its ends.
+    pub prefix: String,
+    /// None: that of AWS in the region.
+    pub endpoint: Option<String>,
+    pub region: String,
+    pub credentials_file: PathBuf,
+}
+
+impl S3Store {
+    /// As it stands in the configuration.
+    pub fn name(&self) -> String {
+        let slash = if self.prefix.is_empty() { "" } else { "/" };
+        format!("s3://{}{slash}{}", self.bucket, self.prefix)
+    }
+
+    /// Bucket and prefix of `s3://BUCKET[/PREFIX]`.
+    fn parse(text: &str) -> Option<(String, String)> {
+        let rest = text.strip_prefix("s3://")?;
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = prefix.trim_end_matches('/');
+        let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b);
+        let is_piece = |piece: &str| {
+            let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+            !piece.is_empty() && !piece.starts_with('.') && piece.bytes().all(is_plain)
+        };
+        let is_good = (3..=63).contains(&bucket.len())
+            && bucket.bytes().all(is_label)
+            && (prefix.is_empty() || prefix.split('/').all(is_piece));
+        is_good.then(|| (bucket.to_owned(), prefix.to_owned()))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// Where days begin and end.
+    pub utc_offset: UtcOffset,
+    /// None: day closes are not signed.
+    pub signing_key_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Convert {
     pub encoder: String,
-    pub encoder_fallback: String,
+    pub encoder_fallback: Vec<String>,
+    /// 0: two for each core.
+    pub encoders_max: usize,
     pub gop: Duration,
     pub linger: Duration,
     pub clean_height_max: u32,
@@ -245,7 +315,12 @@ impl Config {
             },
             webrtc: Webrtc::read(reader),
             hls: Hls::read(reader),
+            flv: Flv {
+                merge: reader.millis("flv.merge_ms", 0..=350),
+            },
+            record: Record::read(reader),
             convert: Convert::read(reader),
+            ladder: ladder::read(reader),
             publish: Publish::read(reader),
             limits: Limits {
                 broadcasts_max: reader.count("limits.broadcasts_max", 1..=10_000),
@@ -255,6 +330,7 @@ impl Config {
                 memory_bytes_max: reader
                     .number("limits.memory_bytes_max", 0..=1_000_000_000_000_000),
             },
+            ledger: Ledger::read(reader),
             db: Db {
                 url: reader.value("db.url", "a URL, or \"\" for SQLite in data_dir"),
             },
@@ -284,6 +360,9 @@ impl Config {
         }
         if hls.window < hls.target_duration * 6 {
             reader.refuse("hls.window_s", "at least 6 times hls.target_duration_s");
+        }
+        if !hls.dvr.is_zero() && hls.dvr < hls.window {
+            reader.refuse("hls.dvr_s", "0, or at least hls.window_s");
         }
         if self.rtmp.tls_listen.is_some() && self.http.tls.is_none() {
             reader.refuse("rtmp.tls_listen", "\"\" while http.tls_cert is not set");
@@ -366,21 +445,107 @@ impl Hls {
             segment_target: reader.millis("hls.segment_ms_target", 200..=10_000),
             part_target: reader.millis("hls.part_ms_target", 200..=1_000),
             window: reader.seconds("hls.window_s", 6..=120),
+            dvr: reader.seconds("hls.dvr_s", 0..=21_600),
             gap_after: reader.millis("hls.gap_after_ms", 500..=10_000),
+            silent_audio: reader.value("hls.silent_audio", "true or false"),
             sessions: reader.value("hls.sessions", "true or false"),
         }
     }
 }
 
+/// Encoders of H.264 that can be named.
+pub const ENCODER_NAMES: [&str; 5] = [
+    "libx264",
+    "h264_nvenc",
+    "h264_vaapi",
+    "h264_qsv",
+    "libopenh264",
+];
+const ENCODERS: &str = "libx264, h264_nvenc, h264_vaapi, h264_qsv or libopenh264";
+const ENCODER_LIST: &str = "a list of libx264, h264_nvenc, h264_vaapi, h264_qsv, libopenh264";
+
+fn encoder(name: &str) -> Option<String> {
+    ENCODER_NAMES.contains(&name).then(|| name.to_owned())
+}
+
+fn read_encoder(reader: &mut Reader) -> String {
+    let name = reader.text("convert.encoder", ENCODERS);
+    if encoder(&name).is_none() {
+        reader.refuse("convert.encoder", ENCODERS);
+    }
+    name
+}
+
+impl Record {
+    fn read(reader: &mut Reader) -> Self {
+        let dir: String = reader.value("record.dir", "a path, or \"\" for recordings in data_dir");
+        Self {
+            enabled: reader.value("record.enabled", "true or false"),
+            dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
+            store: Self::read_store(reader),
+        }
+    }
+
+    fn read_store(reader: &mut Reader) -> Option<S3Store> {
+        const STORE: &str = "\"\" for a directory, or s3://BUCKET or s3://BUCKET/PREFIX";
+        const FILE: &str = "the path of a file with the id of an access key on its first line and \
+                            its secret on the second, once record.store is set";
+        let name: String = reader.value("record.store", STORE);
+        let endpoint: String = reader.value("record.s3_endpoint", "an address, or \"\" for AWS");
+        let region = reader.text("record.s3_region", "the name of a region");
+        let file: String = reader.value("record.s3_credentials_file", FILE);
+        if name.is_empty() {
+            return None;
+        }
+        let Some((bucket, prefix)) = S3Store::parse(&name) else {
+            reader.refuse("record.store", STORE);
+            return None;
+        };
+        if cfg!(not(feature = "s3")) {
+            reader.refuse(
+                "record.store",
+                "\"\": this binary was built without the feature s3",
+            );
+        }
+        if file.is_empty() {
+            reader.refuse("record.s3_credentials_file", FILE);
+        }
+        Some(S3Store {
+            bucket,
+            prefix,
+            endpoint: (!endpoint.is_empty()).then_some(endpoint),
+            region,
+            credentials_file: PathBuf::from(file),
+        })
+    }
+}
+
 impl Convert {
+    /// The encoders of H.264 in the order in which they are tried.
+    pub fn encoders(&self) -> impl Iterator<Item = &str> {
+        let all = std::iter::once(&self.encoder).chain(&self.encoder_fallback);
+        all.map(String::as_str)
+    }
+
     fn read(reader: &mut Reader) -> Self {
         Self {
-            encoder: reader.text("convert.encoder", "the name of an FFmpeg encoder"),
-            encoder_fallback: reader
-                .text("convert.encoder_fallback", "the name of an FFmpeg encoder"),
+            encoder: read_encoder(reader),
+            encoder_fallback: reader.list("convert.encoder_fallback", ENCODER_LIST, encoder),
+            encoders_max: reader.count("convert.encoders_max", 0..=1_000),
             gop: reader.millis("convert.gop_ms", 500..=10_000),
             linger: reader.seconds("convert.linger_s", 0..=600),
             clean_height_max: reader.number("convert.clean_height_max", 144..=4_320),
+        }
+    }
+}
+
+impl Ledger {
+    fn read(reader: &mut Reader) -> Self {
+        let minutes: i32 = reader.number("ledger.utc_offset_min", -720..=840);
+        let file: String = reader.value("ledger.signing_key_file", "a path, or \"\" for none");
+        Self {
+            utc_offset: UtcOffset::from_whole_seconds(minutes * 60).unwrap_or(UtcOffset::UTC),
+            signing_key_file: (!file.is_empty()).then(|| PathBuf::from(file)),
         }
     }
 }

@@ -28,9 +28,17 @@ fn the_default_file_holds_exactly_the_keys_that_are_read() {
 fn the_defaults_are_good_and_every_key_has_a_comment_above_it() {
     with(&[]).unwrap();
     let lines: Vec<_> = DEFAULTS.lines().collect();
+    // Of a list of tables the first one tells what its keys are.
+    let (mut list, mut told) = (None, std::collections::BTreeSet::new());
     for pair in lines.windows(2) {
+        if pair[1].starts_with('[') {
+            list = pair[1].strip_prefix("[[");
+        }
         let is_key = pair[1].contains(" = ") && !pair[1].starts_with('#');
-        assert!(!is_key || pair[0].starts_with('#'), "{}", pair[1]);
+        let key = pair[1].split(" = ").next();
+        let is_known = list.is_some_and(|list| is_key && !told.insert((list, key)));
+        let is_told = is_known || pair[0].starts_with('#');
+        assert!(!is_key || is_told, "{}", pair[1]);
     }
 }
 
@@ -58,6 +66,19 @@ fn the_rules_over_several_keys_hold() {
         ("hls.segment_ms_target=2200", "hls.segment_ms_target"),
         ("hls.segment_ms_target=6000", "hls.segment_ms_target"),
         ("hls.target_duration_s=7", "hls.window_s"),
+        ("hls.dvr_s=30", "hls.dvr_s"),
+        ("hls.dvr_s=21601", "hls.dvr_s"),
+        ("convert.encoder=mpeg4", "convert.encoder"),
+        (
+            "convert.encoder_fallback=libx264",
+            "convert.encoder_fallback",
+        ),
+        (
+            "convert.encoder_fallback=[\"x\"]",
+            "convert.encoder_fallback",
+        ),
+        ("ladder=7", "ladder"),
+        ("ladder=[{lines=480}]", "ladder"),
         ("log.level=lamplight=loud", "log.level"),
         ("rtmp.tls_listen=127.0.0.1:1936", "rtmp.tls_listen"),
         ("rtmp.tls_listen=nowhere", "rtmp.tls_listen"),
@@ -67,6 +88,47 @@ fn the_rules_over_several_keys_hold() {
         let error = with(&[setting]).unwrap_err();
         assert_eq!(error.lines.len(), 1, "{error}");
         assert!(error.lines[0].starts_with(key), "{error}");
+    }
+}
+
+/// One good rung with something else instead; then what the line says of it.
+#[test]
+fn a_ladder_is_taken_as_a_whole_and_its_first_fault_is_named() {
+    let rung = |changes: &str| {
+        let mut keys: std::collections::BTreeMap<&str, &str> = [
+            ("lines", "480"),
+            ("source_lines_min", "600"),
+            ("source_lines_max", "0"),
+            ("bitrate_bps", "900000"),
+            ("audio_bps", "64000"),
+            ("fps_max", "0"),
+        ]
+        .into();
+        keys.extend(changes.split_once('='));
+        let pairs: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        format!("{{{}}}", pairs.join(", "))
+    };
+    let good = with(&[&format!("ladder=[{}]", rung(""))]).unwrap();
+    assert_eq!(good.ladder.len(), 1);
+    assert_eq!(good.ladder[0].bitrate_bps, 900_000);
+    assert!(with(&["ladder=[]"]).unwrap().ladder.is_empty());
+    let twice = [rung(""), rung("fps_max=30")].join(", ");
+    let nine = [(); 9].map(|()| rung("")).join(", ");
+    let cases = [
+        (rung("lines=481"), "even, 144 to 2160"),
+        (rung("lines=100"), "even, 144 to 2160"),
+        (rung("source_lines_min=479"), "at least `lines`"),
+        (rung("source_lines_max=599"), "source_lines_max"),
+        (rung("bitrate_bps=1"), "50000 to 50000000"),
+        (rung("audio_bps=1"), "16000 to 256000"),
+        (rung("fps_max=241"), "0 to 240"),
+        (twice, "another `lines`"),
+        (nine, "at most 8"),
+    ];
+    for (rungs, says) in cases {
+        let error = with(&[&format!("ladder=[{rungs}]")]).unwrap_err();
+        assert!(error.lines[0].starts_with("ladder"), "{error}");
+        assert!(error.lines[0].contains(says), "{says}: {error}");
     }
 }
 

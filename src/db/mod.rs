@@ -34,12 +34,20 @@ const POSTGRES_READERS_MAX: u32 = 8;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `(number, name, SQLite, PostgreSQL)`
-const MIGRATIONS: [(i64, &str, &str, &str); 1] = [(
-    1,
-    "init",
-    include_str!("../../migrations/sqlite/0001_init.sql"),
-    include_str!("../../migrations/postgres/0001_init.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
+    (
+        1,
+        "init",
+        include_str!("../../migrations/sqlite/0001_init.sql"),
+        include_str!("../../migrations/postgres/0001_init.sql"),
+    ),
+    (
+        2,
+        "ledger",
+        include_str!("../../migrations/sqlite/0002_ledger.sql"),
+        include_str!("../../migrations/postgres/0002_ledger.sql"),
+    ),
+];
 
 /// Which database is behind the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +179,7 @@ impl Db {
         };
         Ok(Tx {
             inner,
+            engine: self.engine,
             news: Arc::clone(&self.news),
             has_news: false,
         })
@@ -197,6 +206,7 @@ impl Db {
 #[derive(Debug)]
 pub struct Tx {
     inner: Transaction<'static, Any>,
+    engine: Engine,
     news: Arc<Notify>,
     has_news: bool,
 }
@@ -205,6 +215,15 @@ impl Tx {
     /// Wakes the relay once this transaction is committed.
     pub fn tell_after_commit(&mut self) {
         self.has_news = true;
+    }
+
+    /// What locks the rows of a `SELECT` until the end of the transaction, put behind it. SQLite
+    /// has one writer, which needs no locks.
+    pub(crate) const fn for_update(&self) -> &'static str {
+        match self.engine {
+            Engine::Sqlite => "",
+            Engine::Postgres => " FOR UPDATE",
+        }
     }
 
     /// # Errors

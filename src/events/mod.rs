@@ -33,10 +33,11 @@ pub enum Kind {
     RoomResumed,
     RoomEnded,
     RoomCancelled,
+    LedgerDayClosed,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::CreatorCreated,
         Self::RoomScheduled,
         Self::RoomLive,
@@ -44,6 +45,7 @@ impl Kind {
         Self::RoomResumed,
         Self::RoomEnded,
         Self::RoomCancelled,
+        Self::LedgerDayClosed,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -55,6 +57,7 @@ impl Kind {
             Self::RoomResumed => "room.resumed",
             Self::RoomEnded => "room.ended",
             Self::RoomCancelled => "room.cancelled",
+            Self::LedgerDayClosed => "ledger.day_closed",
         }
     }
 
@@ -68,6 +71,7 @@ impl Kind {
 pub enum SubjectKind {
     Creator,
     Room,
+    LedgerDay,
 }
 
 impl SubjectKind {
@@ -75,6 +79,7 @@ impl SubjectKind {
         match self {
             Self::Creator => "creator",
             Self::Room => "room",
+            Self::LedgerDay => "ledger_day",
         }
     }
 }

@@ -45,6 +45,15 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Refuses a call that could not be told from its repeat.
+    pub(crate) fn require_key(&self) -> Result<(), ApiError> {
+        if self.key.is_some() {
+            return Ok(());
+        }
+        let detail = "send an Idempotency-Key of your own making, so that a repeat is recognised";
+        Err(ApiError::new(Code::IdempotencyKeyMissing, detail))
+    }
+
     /// A name that is the same for each repeat of this call; none without an `Idempotency-Key`.
     pub(crate) fn derived_id(&self, prefix: &str) -> Option<String> {
         let key = self.key.as_deref()?;

@@ -11,6 +11,7 @@ mod assets;
 mod body;
 mod cors;
 mod error;
+mod hangup;
 mod health;
 mod held;
 mod idempotency;
@@ -18,6 +19,7 @@ pub(crate) mod openapi;
 mod page;
 mod reached;
 mod request;
+mod send_buffer;
 #[cfg(test)]
 mod tests;
 
@@ -28,12 +30,14 @@ pub(crate) use self::assets::{asset, index};
 pub(crate) use self::body::{Call, NoBody, Path, Query, Write, read_body};
 pub(crate) use self::cors::Cors;
 pub(crate) use self::error::{ApiError, Bounds, Code, Problem};
+pub(crate) use self::hangup::Hangup;
 pub(crate) use self::health::{counted, install_recorder};
 pub(crate) use self::held::Held;
 pub(crate) use self::idempotency::{Begin, begin, sweep};
 pub(crate) use self::page::{Cursor, Page, Seek, limit};
 pub(crate) use self::reached::Reached;
 pub(crate) use self::request::{Client, Peer, around};
+pub(crate) use self::send_buffer::SendBuffer;
 use crate::app::App;
 
 /// Health and readiness.

@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use super::demo::SeedError;
 use super::reload::Reload;
-use super::{Server, StartError, admin, demo, descriptors, doctor, log, open};
+use super::{Server, StartError, admin, demo, descriptors, doctor, log, open, verify};
 use crate::accounts::CreateOperatorError;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Sources};
@@ -35,6 +35,9 @@ enum Command {
     Admin(admin::Task),
     /// Look at this machine and say what to change
     Doctor(doctor::Options),
+    /// Look after the ledger
+    #[command(subcommand)]
+    Ledger(verify::Task),
     /// Bring the schema of the database up to date
     Migrate(Settings),
     /// Print the OpenAPI document
@@ -87,6 +90,8 @@ pub(super) enum Failure {
     Operator(#[from] CreateOperatorError),
     #[error(transparent)]
     Seed(#[from] SeedError),
+    #[error("reading the ledger")]
+    Ledger(#[source] sqlx::Error),
     #[error("starting the runtime")]
     Runtime(#[source] std::io::Error),
     #[error("writing to standard output")]
@@ -129,6 +134,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Demo(options) => demo::run(options),
         Command::Doctor(options) => doctor::run(options),
         Command::Admin(task) => admin::run(task),
+        Command::Ledger(task) => verify::run(task),
         Command::Migrate(settings) => {
             let config = settings.load()?;
             drop(log::start(&config.log)?);

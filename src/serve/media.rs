@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lamplight_media::request::{DECISIONS_WAITING_MAX, PublishRequest};
+use lamplight_media::request::{DECISIONS_WAITING_MAX, PlayRequest, PublishRequest, Requests};
 use lamplight_media::rtmp::listener::{Listener, ListenerConfig};
 use lamplight_media::webrtc::{Port, PortConfig};
 use tokio::sync::mpsc;
@@ -21,7 +21,9 @@ pub(super) async fn start_rtmp(
 ) -> Result<(SocketAddr, Option<SocketAddr>), StartError> {
     let config = app.config();
     let rtmp = &config.rtmp;
-    let (requests, waiting) = mpsc::channel(DECISIONS_WAITING_MAX);
+    let (publish, publishers) = mpsc::channel(DECISIONS_WAITING_MAX);
+    let (play, players) = mpsc::channel(DECISIONS_WAITING_MAX);
+    let requests = Requests { publish, play };
     let plain = Listener::bind(rtmp.listen, terms(app), Arc::clone(&app.media), requests).await;
     let failed = cannot_listen("rtmp.listen", rtmp.listen);
     let plain = plain.map_err(&failed)?;
@@ -38,7 +40,9 @@ pub(super) async fn start_rtmp(
         None => None,
     };
     app.tasks
-        .spawn_until_stop("broadcasts.decide", decide(app.clone(), waiting));
+        .spawn_until_stop("broadcasts.decide", decide(app.clone(), publishers));
+    app.tasks
+        .spawn_until_stop("broadcasts.decide_play", decide_play(app.clone(), players));
     app.tasks
         .spawn_until_stop("rtmp.accept", accept(app.clone(), plain));
     Ok((bound, secured))
@@ -108,5 +112,12 @@ async fn accept_tls(app: App, listener: Listener, tls: TlsAcceptor) {
 async fn decide(app: App, mut waiting: mpsc::Receiver<PublishRequest>) {
     while let Some(request) = waiting.recv().await {
         broadcasts::decide(&app, request).await;
+    }
+}
+
+/// The same for players.
+async fn decide_play(app: App, mut waiting: mpsc::Receiver<PlayRequest>) {
+    while let Some(request) = waiting.recv().await {
+        broadcasts::decide_play(&app, request).await;
     }
 }

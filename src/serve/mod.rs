@@ -17,6 +17,7 @@ mod log;
 mod media;
 mod reload;
 mod tls;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +26,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lamplight_media::broadcast::{Broadcasts, EndReason, Limits};
+use lamplight_media::broadcast::{Broadcasts, EndReason, Limits, encoders_max_default};
+use lamplight_media::transcode::overload;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -40,7 +42,7 @@ use crate::config::{Config, Current};
 use crate::db::{self, Db};
 use crate::events::{Bus, Relay};
 use crate::tasks::Tasks;
-use crate::{broadcasts, rooms, router};
+use crate::{broadcasts, ledger, rooms, router};
 
 /// For connections to end by themselves after the drain.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -60,6 +62,11 @@ pub enum StartError {
     Secrets(#[from] SecretsError),
     #[error(transparent)]
     Db(#[from] db::OpenError),
+    #[cfg(feature = "s3")]
+    #[error(transparent)]
+    Store(Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    SigningKey(Box<dyn std::error::Error + Send + Sync>),
     #[error("bringing the schema up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("{key} = {addr}: cannot listen there; is another server running?")]
@@ -88,6 +95,9 @@ impl Server {
         crate::http::install_recorder();
         let tls = config.http.tls.as_ref().map(Tls::open).transpose()?;
         let app = open(config, clock).await?;
+        #[cfg(feature = "s3")]
+        broadcasts::open_store(&app).map_err(|err| StartError::Store(err.into()))?;
+        ledger::open_signing_key(&app).map_err(|err| StartError::SigningKey(err.into()))?;
         start_jobs(&app);
         let config = app.config();
         let http = listen("http.listen", config.http.listen).await?;
@@ -154,7 +164,12 @@ impl Server {
                 tokio::time::sleep(IS_IDLE_EVERY / 10).await;
             }
         };
-        drop(timeout(GOODBYE, said_goodbye).await);
+        let recorded = broadcasts::recorded(app);
+        let (said, kept) = tokio::join!(timeout(GOODBYE, said_goodbye), timeout(GOODBYE, recorded));
+        drop(said);
+        if kept.is_err() {
+            warn!("the store is slow: recordings get their end at the next start");
+        }
         let left = app.tasks.stop(CANCEL).await;
         for (name, count) in &left {
             warn!(task.name = name, task.count = count, "task did not end");
@@ -176,9 +191,7 @@ pub(crate) async fn open(config: Config, clock: Clock) -> Result<App, StartError
     let secrets = Secrets::open(dir)?;
     let db = Db::open(&config.db.url, dir).await?;
     db.migrate().await?;
-    let limits = Limits {
-        broadcasts_max: config.limits.broadcasts_max,
-    };
+    let limits = media_limits(&config);
     Ok(App::new(Handles {
         clock,
         db,
@@ -193,7 +206,23 @@ pub(crate) async fn open(config: Config, clock: Clock) -> Result<App, StartError
     }))
 }
 
+/// The bounds of the media core.
+fn media_limits(config: &Config) -> Limits {
+    Limits {
+        broadcasts_max: config.limits.broadcasts_max,
+        encoders_max: match config.convert.encoders_max {
+            0 => encoders_max_default(),
+            count => count,
+        },
+    }
+}
+
 fn start_jobs(app: &App) {
+    let media = Arc::clone(&app.media);
+    app.tasks.spawn_until_stop(
+        "convert.overload",
+        async move { overload::watch(&media).await },
+    );
     let relay = Relay::new(app.db.clone(), app.bus.clone());
     app.tasks.spawn_until_stop("events.relay", relay.run());
     app.tasks
@@ -204,7 +233,11 @@ fn start_jobs(app: &App) {
     app.tasks
         .spawn_until_stop("broadcasts.usage", broadcasts::watch_usage(app.clone()));
     app.tasks
+        .spawn_until_stop("record.recover", broadcasts::recover(app.clone()));
+    app.tasks
         .spawn_until_stop("rooms.look_after", rooms::run(app.clone()));
+    app.tasks
+        .spawn_until_stop("ledger.close_days", ledger::run(app.clone()));
     app.tasks
         .spawn_until_stop("http.sweep", sweep_answers(app.clone()));
 }

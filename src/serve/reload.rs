@@ -5,8 +5,6 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use lamplight_media::broadcast::Limits;
-
 use super::{Server, TlsError, log};
 use crate::broadcasts;
 use crate::config::{Config, Sources};
@@ -78,9 +76,7 @@ impl Server {
         if let Some((tls, files)) = self.tls.as_ref().zip(next.http.tls.as_ref()) {
             tls.replace(files)?;
         }
-        app.media.set_limits(Limits {
-            broadcasts_max: next.limits.broadcasts_max,
-        });
+        app.media.set_limits(super::media_limits(&next));
         let webrtc = &next.webrtc;
         let port = Some(webrtc.public_port).filter(|port| *port != 0);
         broadcasts::set_public(app, webrtc.public_addrs.clone(), port);

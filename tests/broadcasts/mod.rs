@@ -1,9 +1,15 @@
 //! Cues over HTTP.
 
+mod clip;
+mod dvr;
+mod flv;
 mod hls;
 mod playback;
+mod replay;
+mod rtmp_play;
 mod rtmps;
 mod running;
+mod thumb;
 mod whep;
 mod whip;
 

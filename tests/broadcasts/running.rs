@@ -6,19 +6,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::whep;
+use crate::support::TestServer;
 use crate::support::show::Show;
-use crate::support::{Answer, TestServer};
 
 const BROADCASTS: &str = "/api/v1/media/broadcasts";
 const UNKNOWN: &str = "room_01M86VRGYAE3AR7SWFHPWY1Y64";
 
 fn session_path(id: &str) -> String {
     format!("/api/v1/media/sessions/{id}")
-}
-
-async fn as_operator(server: &TestServer, path: &str) -> Answer {
-    let request = server.client.get(server.url(path)).bearer_auth(&server.key);
-    Answer::of(request.send().await.unwrap()).await
 }
 
 /// A room with a show of two seconds, whose publisher is known.
@@ -41,7 +36,7 @@ async fn until(server: &TestServer, room: &str, is_so: impl Fn(&Value) -> bool) 
     let path = format!("{BROADCASTS}/{room}");
     let seen = async {
         loop {
-            let answer = as_operator(server, &path).await;
+            let answer = server.get_as_operator(&path).await;
             if answer.status == 200 && is_so(&answer.json()) {
                 return answer.json();
             }
@@ -96,24 +91,29 @@ async fn the_list_is_walked_by_room_in_both_directions() {
         rows.map(|row| row["room"].as_str().unwrap().to_owned())
             .collect()
     };
-    let first = as_operator(&server, &format!("{BROADCASTS}?limit=2"))
+    let first = server
+        .get_as_operator(&format!("{BROADCASTS}?limit=2"))
         .await
         .json();
     assert_eq!(names(&first), rooms[..2]);
     assert_eq!(first["data"][0]["state"], "live");
     assert_eq!(first["data"][0]["protocol"], "rtmp");
     let next = first["page"]["next"].as_str().unwrap();
-    let second = as_operator(&server, &format!("{BROADCASTS}?limit=2&after={next}"))
+    let second = server
+        .get_as_operator(&format!("{BROADCASTS}?limit=2&after={next}"))
         .await
         .json();
     assert_eq!(names(&second), rooms[2..]);
     assert_eq!(second["page"]["has_more"], false);
     let back = second["page"]["prev"].as_str().unwrap();
-    let again = as_operator(&server, &format!("{BROADCASTS}?limit=2&before={back}"))
+    let again = server
+        .get_as_operator(&format!("{BROADCASTS}?limit=2&before={back}"))
         .await
         .json();
     assert_eq!(names(&again), rooms[..2]);
-    let bad = as_operator(&server, &format!("{BROADCASTS}?after=x")).await;
+    let bad = server
+        .get_as_operator(&format!("{BROADCASTS}?after=x"))
+        .await;
     assert_eq!((bad.status, bad.code().as_str()), (400, "bad_cursor"));
 }
 
@@ -128,7 +128,7 @@ async fn what_is_not_there_or_not_live_or_not_allowed_is_told_apart() {
         (format!("{BROADCASTS}?limit=0"), 422, "out_of_bounds"),
     ];
     for (path, status, code) in rows {
-        let answer = as_operator(&server, &path).await;
+        let answer = server.get_as_operator(&path).await;
         assert_eq!(
             (answer.status, answer.code().as_str()),
             (status, code),
@@ -148,7 +148,7 @@ async fn a_publisher_that_is_kicked_ends_with_its_broadcast_once() {
     let (room, show) = on_air(&server, &server.creator("anna").await).await;
     let shown = until(&server, &room, |seen| !seen["publish"].is_null()).await;
     let id = shown["publish"]["session_id"].as_str().unwrap();
-    let session = as_operator(&server, &session_path(id)).await.json();
+    let session = server.get_as_operator(&session_path(id)).await.json();
     assert_eq!(session["protocol"], "rtmp");
     assert_eq!(session["publish"]["width"], 640);
     assert_eq!(session["viewer"], Value::Null);
@@ -167,11 +167,11 @@ async fn a_viewers_session_is_shown_and_kicked_by_the_id_of_its_place() {
     assert_eq!(place.status, 201, "{}", place.text);
     let place = place.header("location");
     let id = place.rsplit('/').next().unwrap();
-    let shown = as_operator(&server, &session_path(id)).await;
+    let shown = server.get_as_operator(&session_path(id)).await;
     insta::assert_json_snapshot!(crate::support::redacted(shown.json()), { ".id" => "[id]" });
     assert_eq!(server.delete(&session_path(id)).await.status, 204);
     assert_eq!(
-        as_operator(&server, &session_path(id)).await.code(),
+        server.get_as_operator(&session_path(id)).await.code(),
         "not_found"
     );
     assert_eq!(

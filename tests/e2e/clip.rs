@@ -37,11 +37,16 @@ pub(crate) async fn make(server: &Server, counted: u32) -> PathBuf {
 }
 
 pub(crate) fn counter_filter(counted: u32) -> String {
+    boxes(&format!("n+{counted}"))
+}
+
+/// Draws a number, an expression of ffmpeg's.
+pub(crate) fn boxes(number: &str) -> String {
     let mut filter = String::from("drawbox=x=0:y=0:w=640:h=80:color=white:t=fill");
     for bit in 0..BITS {
         let x = bit * CELL;
         for (row, test) in [(0, "gt"), (CELL, "eq")] {
-            let when = format!("{test}(bitand(n+{counted},{}),0)", 1_u32 << bit);
+            let when = format!("{test}(bitand({number},{}),0)", 1_u32 << bit);
             let place = format!("x={x}:y={row}:w={CELL}:h={CELL}");
             write!(
                 filter,

@@ -10,7 +10,17 @@ mod client;
 #[cfg(test)]
 mod clip;
 #[cfg(test)]
+mod clip_file;
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod encoders;
+#[cfg(test)]
+mod flv;
+#[cfg(test)]
+mod hls_players;
+#[cfg(test)]
+mod http_flv;
 #[cfg(test)]
 mod link;
 #[cfg(test)]
@@ -19,6 +29,8 @@ mod networks;
 mod obs;
 #[cfg(test)]
 mod obs_studio;
+#[cfg(test)]
+mod odd_publishers;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
@@ -30,9 +42,13 @@ mod probe;
 #[cfg(test)]
 mod publisher;
 #[cfg(test)]
+mod rtmp_play;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod show_times;
+#[cfg(test)]
+mod slow_readers;
 #[cfg(test)]
 mod viewer;
 #[cfg(test)]

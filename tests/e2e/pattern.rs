@@ -49,7 +49,7 @@ impl Seen {
     pub(crate) async fn of(hls: &str, layout: Layout) -> Self {
         let pictures = [
             "-map",
-            "0:v",
+            "0:v:0",
             "-fps_mode",
             "passthrough",
             "-pix_fmt",
@@ -58,7 +58,7 @@ impl Seen {
             "rawvideo",
         ];
         let luma = read(hls, &[&pictures[..], &["-frames:v", "60"]].concat()).await;
-        let sound = read(hls, &["-map", "0:a", "-f", "s16le", "-t", "1"]).await;
+        let sound = read(hls, &["-map", "0:a:0", "-f", "s16le", "-t", "1"]).await;
         let samples = sound.chunks_exact(2);
         let loudness = samples.map(|two| i16::from_le_bytes([two[0], two[1]]).unsigned_abs());
         let pictures = luma.chunks_exact(layout.width * layout.height);

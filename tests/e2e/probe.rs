@@ -63,17 +63,20 @@ impl Probe {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// One picture of the clip's size in H.264, and one sound in AAC.
+    /// A picture of the clip's size in H.264 and its one rung, and one sound in AAC.
     pub(crate) fn check_tracks(&self, sample_rate: &str) {
-        let [sound, picture] = ["aac", "h264"].map(|codec| {
+        let of = |codec: &str| {
             let of_codec = |stream: &&Stream| stream.codec_name == codec;
-            let found = self.streams.iter().filter(of_codec).collect::<Vec<_>>();
-            assert!(!found.is_empty(), "no {codec} in {self:?}");
-            found[0]
-        });
-        assert_eq!(self.streams.len(), 2, "{self:?}");
-        assert_eq!((picture.width, picture.height), (Some(640), Some(360)));
-        assert_eq!(sound.sample_rate.as_deref(), Some(sample_rate));
+            self.streams.iter().filter(of_codec).collect::<Vec<_>>()
+        };
+        let sounds = of("aac");
+        let rates: Vec<_> = sounds.iter().map(|s| s.sample_rate.as_deref()).collect();
+        assert_eq!(rates, [Some(sample_rate)], "{self:?}");
+        let pictures = of("h264");
+        let sizes: Vec<_> = pictures.iter().map(|p| (p.width, p.height)).collect();
+        let expected = [(Some(640), Some(360)), (Some(426), Some(240))];
+        assert_eq!(sizes, expected, "{self:?}");
+        assert_eq!(self.streams.len(), 3, "{self:?}");
     }
 
     /// Where the newest segment begins; the oldest one when the show is over.

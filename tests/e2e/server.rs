@@ -101,6 +101,16 @@ impl Server {
         format!("{}/{}", self.urls.rtmp, self.urls.stream_key)
     }
 
+    /// Where the room is played over RTMP.
+    pub(crate) fn play_url(&self) -> String {
+        format!("{}/{}", self.urls.rtmp, self.urls.room)
+    }
+
+    /// The show over HTTP-FLV.
+    pub(crate) fn flv_url(&self) -> String {
+        format!("{}/flv/{}.flv", self.urls.http, self.urls.room)
+    }
+
     /// Waits until the show can be watched.
     pub(crate) async fn on_air(&self) {
         let client = reqwest::Client::new();

@@ -1,5 +1,6 @@
 //! The binary as a process: commands, refusals at start, the demo.
 
+mod crash;
 mod doctor;
 mod reload;
 
@@ -29,7 +30,12 @@ struct Demo {
 
 impl Demo {
     fn start(folder: &Folder) -> Self {
-        let mut child = lamplight(&["demo", "--no-publisher", "--print", "json"])
+        Self::start_with(folder, &["--no-publisher"])
+    }
+
+    /// A demo with these arguments beside.
+    fn start_with(folder: &Folder, more: &[&str]) -> Self {
+        let mut child = lamplight(&[&["demo", "--print", "json"], more].concat())
             .env(
                 "LAMPLIGHT_HTTP__LISTEN",
                 free_tcp().replace("127.0.0.1", "0.0.0.0"),

@@ -3,6 +3,7 @@
 //! The end is strict: dropping a [`TestServer`] fails a test that leaves events in the outbox or
 //! tasks running.
 
+pub(crate) mod moto;
 mod postgres;
 pub(crate) mod show;
 pub(crate) mod tls;
@@ -156,12 +157,26 @@ impl TestServer {
         self.running().reload(&load(settings))
     }
 
+    /// The binary on the same data directory and database.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = lamplight(arguments);
+        let [data_dir, db_url] = [&self.settings[0], &self.settings[1]];
+        command.args(["--set", data_dir, "--set", db_url]);
+        command
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.running().bound().http)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         let request = self.client.get(self.url(path));
+        Answer::of(request.send().await.unwrap()).await
+    }
+
+    /// A read by the operator.
+    pub(crate) async fn get_as_operator(&self, path: &str) -> Answer {
+        let request = self.client.get(self.url(path)).bearer_auth(&self.key);
         Answer::of(request.send().await.unwrap()).await
     }
 

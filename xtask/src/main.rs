@@ -8,6 +8,7 @@ mod command;
 mod dev;
 mod e2e;
 mod fuzz;
+mod hls_check;
 mod loom;
 mod openapi;
 mod test;
@@ -43,6 +44,8 @@ enum Task {
     E2e(e2e::Options),
     /// Fuzz the parsers of network bytes
     Fuzz(fuzz::Options),
+    /// Whether a server's low-latency HLS keeps the rules of RFC 8216bis
+    HlsCheck(hls_check::Options),
     /// The ring of the media core under every interleaving
     Loom,
     /// Measure what the design promises
@@ -69,6 +72,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Openapi => openapi::run(),
         Task::E2e(options) => e2e::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::HlsCheck(options) => hls_check::run(&options),
         Task::Loom => loom::run(),
         Task::Bench(options) => bench::run(&options),
     }

@@ -14,6 +14,7 @@
 )]
 
 mod floor;
+#[path = "../support/show.rs"]
 mod show;
 mod viewers;
 
@@ -90,7 +91,7 @@ async fn serve(count: u32) -> Cost {
     };
     let port = Port::bind(config, Arc::clone(&hub)).unwrap();
     tokio::spawn(Arc::clone(&port).run(cancel.clone()));
-    let broadcast = show::start(&hub, &cancel);
+    let broadcast = show::start(&hub, show::Sounds::WithPictures, &cancel);
     broadcast.settled().await.unwrap();
 
     let mut crowd = Crowd::start(count);

@@ -49,6 +49,7 @@ fn frame(n: i64, is_key: bool) -> Arc<Frame> {
         discontinuities: 0,
         payload: Bytes::copy_from_slice(&n.to_be_bytes()),
         rtp: OnceLock::new(),
+        flv: OnceLock::new(),
         arrived: OnceLock::new(),
     })
 }

@@ -6,5 +6,6 @@ pub mod aac;
 pub mod av1;
 mod bits;
 pub mod h264;
+pub(crate) mod h264_level;
 pub mod hevc;
 pub mod opus;

@@ -1,7 +1,7 @@
 //! Who watches a broadcast, by protocol and in all (spec media.md 8.3).
 //!
-//! A session of WHEP counts from its connection to its end. One of LL-HLS has no end: it counts
-//! until [`HLS_ALIVE`] after its last request for a playlist.
+//! A session of WHEP, HTTP-FLV or RTMP counts from its connection to its end. One of LL-HLS has no
+//! end: it counts until [`HLS_ALIVE`] after its last request for a playlist.
 //!
 //! Invariants
 //! - Sessions of one named viewer are one viewer; each unnamed session is one of its own.
@@ -27,6 +27,10 @@ pub enum Output {
     Whep,
     /// LL-HLS.
     Hls,
+    /// HTTP-FLV.
+    Flv,
+    /// RTMP.
+    Rtmp,
 }
 
 /// The viewers of one output.
@@ -47,8 +51,19 @@ pub struct Counts {
     pub whep: OutputCounts,
     /// LL-HLS.
     pub hls: OutputCounts,
+    /// HTTP-FLV.
+    pub flv: OutputCounts,
+    /// RTMP.
+    pub rtmp: OutputCounts,
     /// Persons: whoever moves from one output to the other counts once, if the server knows who.
     pub unique: u64,
+}
+
+impl Counts {
+    /// The sessions of all outputs now.
+    pub const fn sessions(&self) -> u64 {
+        self.whep.viewers + self.hls.viewers + self.flv.viewers + self.rtmp.viewers
+    }
 }
 
 /// Who watches a broadcast.
@@ -67,11 +82,13 @@ pub struct Presence {
 struct State {
     whep: Tally,
     hls: Tally,
+    flv: Tally,
+    rtmp: Tally,
     /// How many sessions each named viewer has.
     named: HashMap<Arc<str>, u32>,
     unnamed: u64,
     sessions: HashMap<Box<str>, Session>,
-    told: (u64, u64, u64),
+    told: [u64; 5],
 }
 
 /// One session of LL-HLS.
@@ -147,6 +164,8 @@ impl Audience {
         Counts {
             whep: state.whep.counts(now),
             hls: state.hls.counts(now),
+            flv: state.flv.counts(now),
+            rtmp: state.rtmp.counts(now),
             unique: state.unique(),
         }
     }
@@ -155,7 +174,9 @@ impl Audience {
     pub(super) fn has_news(&self, now: Instant) -> bool {
         let mut state = lock(&self.0);
         state.expire(now);
-        let told = (state.whep.viewers, state.hls.viewers, state.unique());
+        let tallies = [&state.whep, &state.hls, &state.flv, &state.rtmp];
+        let [whep, hls, flv, rtmp] = tallies.map(|tally| tally.viewers);
+        let told = [whep, hls, flv, rtmp, state.unique()];
         std::mem::replace(&mut state.told, told) != told
     }
 }
@@ -171,6 +192,8 @@ impl State {
         match output {
             Output::Whep => &mut self.whep,
             Output::Hls => &mut self.hls,
+            Output::Flv => &mut self.flv,
+            Output::Rtmp => &mut self.rtmp,
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::attendance::{Came, NotNow, PublishPolicy};
+use super::converters::{Converters, LoadStep, encoders_max_default};
 use super::{Broadcast, BroadcastKey, EndReason, Publisher};
 use crate::doctor;
 use crate::stats::Stats;
@@ -26,12 +27,15 @@ const VIEWERS_EVERY: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// Broadcasts at once.
     pub broadcasts_max: usize,
+    /// Encoders of pictures at once.
+    pub encoders_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             broadcasts_max: 500,
+            encoders_max: encoders_max_default(),
         }
     }
 }
@@ -75,10 +79,14 @@ pub enum Event {
     TracksChanged(Arc<Broadcast>),
     /// The ingest doctor found something, or, without a verdict, finds it no more.
     Verdict(Arc<Broadcast>, doctor::Code, Option<doctor::Verdict>),
+    /// Something is left out because the node has too much to do, or taken up again.
+    Overload(Arc<Broadcast>, LoadStep),
     /// The number of viewers changed; told at most once a second.
     Viewers(Arc<Broadcast>),
     /// The broadcast is over.
     Ended(Arc<Broadcast>, EndReason),
+    /// Its recording has its end and can be played.
+    RecordingReady(Arc<Broadcast>),
 }
 
 impl Event {
@@ -95,9 +103,12 @@ pub struct Broadcasts {
     broadcasts_max: AtomicUsize,
     is_draining: AtomicBool,
     stats: Stats,
+    converters: Converters,
     events: Events,
     /// There is more to watch over than there was.
     to_watch: Notify,
+    /// A room went live afresh.
+    opened: Notify,
 }
 
 impl Broadcasts {
@@ -109,15 +120,18 @@ impl Broadcasts {
             broadcasts_max: AtomicUsize::new(limits.broadcasts_max),
             is_draining: AtomicBool::new(false),
             stats,
+            converters: Converters::new(limits.encoders_max),
             events,
             to_watch: Notify::new(),
+            opened: Notify::new(),
         })
     }
 
-    /// Bounds the hub anew. Broadcasts beyond a lower bound go on; no other begins.
+    /// Bounds the hub anew. What lies beyond a lower bound goes on; no other begins.
     pub fn set_limits(&self, limits: Limits) {
         self.broadcasts_max
             .store(limits.broadcasts_max, Ordering::Relaxed);
+        self.converters.set_encoders_max(limits.encoders_max);
     }
 
     /// Has viewers told to come again elsewhere, or to the next process; their sessions go on.
@@ -184,6 +198,7 @@ impl Broadcasts {
         };
         // The first one has viewers to be counted.
         self.to_watch.notify_one();
+        self.opened.notify_waiters();
         self.events.push(Event::Started(Arc::clone(&broadcast)));
         Ok(Publisher::new(broadcast, (now, wall)))
     }
@@ -229,6 +244,7 @@ impl Broadcasts {
         let policy = old.attendance().policy();
         let broadcast = Broadcast::new(key.clone(), Arc::downgrade(self), at, policy);
         self.live.insert(key, Arc::clone(&broadcast));
+        self.opened.notify_waiters();
         old.end(EndReason::CodecChanged);
         self.events.push(Event::Started(Arc::clone(&broadcast)));
         broadcast
@@ -261,6 +277,11 @@ impl Broadcasts {
         }
     }
 
+    /// Tells that the recording of a broadcast has its end.
+    pub fn recording_ready(&self, broadcast: &Arc<Broadcast>) {
+        self.tell(Event::RecordingReady(Arc::clone(broadcast)));
+    }
+
     pub(super) fn tell(&self, event: Event) {
         if matches!(event, Event::Lost(_)) {
             self.to_watch.notify_one();
@@ -278,6 +299,21 @@ impl Broadcasts {
         self.live.get(key).map(|b| Arc::clone(&b))
     }
 
+    /// The same, as soon as there is one. Cancel-safe.
+    pub async fn opened(&self, key: &BroadcastKey) -> Arc<Broadcast> {
+        loop {
+            let opened = self.opened.notified();
+            tokio::pin!(opened);
+            // Before the look: what opens after it is told.
+            opened.as_mut().enable();
+            let there = self.find(key).filter(|broadcast| !broadcast.is_ending());
+            if let Some(broadcast) = there {
+                return broadcast;
+            }
+            opened.await;
+        }
+    }
+
     /// All live broadcasts, in no order.
     pub fn list(&self) -> Vec<Arc<Broadcast>> {
         self.live.iter().map(|b| Arc::clone(&b)).collect()
@@ -286,6 +322,11 @@ impl Broadcasts {
     /// The counters of the media core.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// The converters of this process.
+    pub const fn converters(&self) -> &Converters {
+        &self.converters
     }
 
     /// The next piece of news for the server; one task reads it. Cancel-safe.

@@ -13,6 +13,7 @@
 
 mod attendance;
 mod audience;
+mod converters;
 mod facts;
 mod hub;
 mod publisher;
@@ -35,11 +36,16 @@ use tokio::time::Instant;
 use crate::cue::{AHEAD_MAX, At, CueCursor, CueError, CueLog, NewCue, Stamped};
 use crate::doctor::Change;
 use crate::frame::{Kind, TrackId, TrackInfo};
+use crate::stats::Histogram;
 use crate::time::{MediaTime, micros};
+use crate::transcode::ladder::Ladder;
 
 use self::attendance::{Attendance, Came, NotNow, Went};
 pub use self::attendance::{PublishPolicy, Takeover};
 pub use self::audience::{Audience, Counts, Output, OutputCounts, Presence};
+pub use self::converters::{
+    Converters, Job, LoadStep, Making, OVERLOAD, TooManyEncoders, encoders_max_default,
+};
 pub use self::facts::Facts;
 pub use self::hub::{Broadcasts, Event, Limits, OpenError};
 pub use self::publisher::{CodecChanged, Publisher};
@@ -124,6 +130,8 @@ pub struct Broadcast {
     session: watch::Sender<u64>,
     report: Mutex<Option<Arc<PublishReport>>>,
     audience: Audience,
+    shed: converters::Shed,
+    ladder: Mutex<Arc<Ladder>>,
 }
 
 impl Broadcast {
@@ -151,6 +159,8 @@ impl Broadcast {
             end: watch::Sender::new(None),
             report: Mutex::default(),
             audience: Audience::default(),
+            shed: converters::Shed::default(),
+            ladder: Mutex::new(Ladder::standard()),
         })
     }
 
@@ -200,9 +210,38 @@ impl Broadcast {
         }
     }
 
+    /// The ladder of this instance.
+    pub fn ladder(&self) -> Arc<Ladder> {
+        Arc::clone(&self.ladder.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives this instance a ladder of its own: to be called once, before its outputs are started.
+    pub fn set_ladder(&self, ladder: Arc<Ladder>) {
+        *self.ladder.lock().unwrap_or_else(PoisonError::into_inner) = ladder;
+    }
+
+    /// Lines of a track's picture, or of the source's while that is not known.
+    pub(crate) fn lines(&self, track: TrackId) -> u32 {
+        let info = self.rings().get(&track).and_then(|ring| ring.info());
+        let size = info.or_else(|| self.source(Kind::Video));
+        let size = size.and_then(|info| info.picture_size());
+        size.map_or(0, |(width, height)| width.min(height))
+    }
+
     /// A reader's place in a track. For a made track this is the demand for it.
     pub fn cursor(&self, track: TrackId, start: Start) -> Cursor {
         self.ring(track).cursor(start)
+    }
+
+    /// A reader's place in a made track from `from` on, a time that is still in the source's ring:
+    /// if nobody reads the track yet, it is made from there, faster than real time until it has
+    /// caught up (spec media.md 5.2 rule 7).
+    ///
+    /// The first frame is a keyframe at or after `from`, normally at it. It is a later one when the
+    /// track was begun before for somebody else, and when its decoder runs for other tracks and is
+    /// so far ahead that they would have to wait for it too long.
+    pub fn cursor_from(&self, track: TrackId, from: MediaTime) -> Cursor {
+        self.ring(track).cursor_from(from)
     }
 
     /// Where a converter writes the track it makes.
@@ -227,6 +266,7 @@ impl Broadcast {
     pub fn tracks(&self) -> Vec<TrackReport> {
         let rings: Vec<Arc<Ring>> = self.rings().values().map(Arc::clone).collect();
         let newest = |track| self.newest_dts(track);
+        let jobs = self.jobs();
         let report = |ring: &Arc<Ring>| {
             let track = ring.track();
             let source = match track.kind() {
@@ -240,6 +280,12 @@ impl Broadcast {
                 bitrate_bps: ring.facts().bitrate_bps,
                 lag: both.map(|(source, made)| source.saturating_since(made)),
                 bytes: ring.bytes(),
+                encoder: jobs
+                    .iter()
+                    .rfind(|job| job.track() == track)
+                    .map(|job| job.encoder())
+                    .filter(|name| !name.is_empty()),
+                unavailable: ring.unavailable(),
             }
         };
         rings.iter().map(report).collect()
@@ -451,10 +497,21 @@ impl Broadcast {
         }
     }
 
+    /// One of the hub's histograms, for who needs it often.
+    pub(crate) fn histogram(
+        &self,
+        name: &'static str,
+        label: &'static str,
+    ) -> Option<Arc<Histogram>> {
+        self.hub
+            .upgrade()
+            .map(|hub| hub.stats().histogram(name, label))
+    }
+
     /// Takes a measurement into one of the hub's histograms.
     pub(crate) fn observe(&self, name: &'static str, label: &'static str, took: Duration) {
-        if let Some(hub) = self.hub.upgrade() {
-            hub.stats().histogram(name, label).observe(took);
+        if let Some(histogram) = self.histogram(name, label) {
+            histogram.observe(took);
         }
     }
 

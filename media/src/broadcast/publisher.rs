@@ -230,6 +230,8 @@ impl Publisher {
             discontinuities: broadcast.discontinuities.load(Ordering::Acquire),
             payload: sample.payload,
             rtp: OnceLock::new(),
+            flv: OnceLock::new(),
+            chunks: OnceLock::new(),
             arrived: OnceLock::new(),
         };
         attendance.newest = attendance.newest.max(Some(stamp.t));

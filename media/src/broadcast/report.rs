@@ -62,6 +62,10 @@ pub struct TrackReport {
     pub lag: Option<Duration>,
     /// Bytes that the ring holds.
     pub bytes: usize,
+    /// FFmpeg's name of the encoder that makes it now.
+    pub encoder: Option<&'static str>,
+    /// Why it cannot be made, if it cannot.
+    pub unavailable: Option<&'static str>,
 }
 
 /// What a session gathers about itself.

@@ -42,6 +42,8 @@ pub enum Start {
     OldestKey,
     /// At the first frame (picture: keyframe) at or after this decode time.
     At(MediaTime),
+    /// At the newest keyframe at or before this decode time; at the oldest there is if none is.
+    Before(MediaTime),
     /// At the next frame (picture: keyframe) to be written.
     Live,
 }
@@ -72,6 +74,8 @@ struct State {
     keyframe_wanted_from: Option<MediaTime>,
     keyframe_given: Option<Instant>,
     unavailable: Option<&'static str>,
+    /// Where a converter that starts shall begin.
+    begin: Option<MediaTime>,
 }
 
 impl State {
@@ -91,6 +95,13 @@ impl State {
     fn answer_keyframe(&mut self, t: MediaTime) {
         self.keyframe_wanted = false;
         self.keyframe_wanted_from = self.keyframe_wanted_from.filter(|from| t < *from);
+    }
+
+    /// The newest keyframe at or before `t`, else the oldest.
+    fn key_before(&self, t: MediaTime) -> Option<u64> {
+        let is_before = |seq: &&u64| self.frame(**seq).is_some_and(|frame| frame.dts <= t);
+        let found = self.keys.iter().rev().find(is_before);
+        found.or_else(|| self.keys.front()).copied()
     }
 
     fn pop(&mut self) {
@@ -268,6 +279,7 @@ impl Ring {
     /// Forgets the frames held; `dts` goes on to increase.
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
+        state.begin = None;
         while !state.frames.is_empty() {
             state.pop();
         }
@@ -293,8 +305,29 @@ impl Ring {
         }
     }
 
+    /// A cursor at `from`, where the converter shall begin if this makes it start.
+    pub(crate) fn cursor_from(self: &Arc<Self>, from: MediaTime) -> Cursor {
+        self.open_cursor(Start::At(from), Some(from))
+    }
+
+    fn take_begin(&self) -> Option<MediaTime> {
+        let mut state = self.lock();
+        let last = state.groups.last;
+        // What was written is not written again.
+        state.begin.take().filter(|begin| last < Some(*begin))
+    }
+
     pub(crate) fn cursor(self: &Arc<Self>, start: Start) -> Cursor {
-        if self.users.fetch_add(1, Ordering::AcqRel) == 0 && self.track.is_made() {
+        self.open_cursor(start, None)
+    }
+
+    fn open_cursor(self: &Arc<Self>, start: Start, begin: Option<MediaTime>) -> Cursor {
+        let is_first = self.users.fetch_add(1, Ordering::AcqRel) == 0;
+        if let Some(from) = begin {
+            let mut state = self.lock();
+            state.begin = Some(state.begin.map_or(from, |begin| begin.min(from)));
+        }
+        if is_first && self.track.is_made() {
             self.demand.send_modify(|n| *n += 1);
         }
         let live_from = self.lock().head();
@@ -381,6 +414,20 @@ impl Cursor {
         state.frame(key).map(|f| f.dts)
     }
 
+    /// The keyframe at which [`Start::Before`] begins.
+    pub(crate) fn key_before(&self, t: MediaTime) -> Option<Arc<Frame>> {
+        let state = self.ring.lock();
+        state
+            .key_before(t)
+            .and_then(|key| state.frame(key).cloned())
+    }
+
+    /// Frames held from this decode time on.
+    pub(crate) fn count_from(&self, t: MediaTime) -> usize {
+        let state = self.ring.lock();
+        state.frames.len() - state.frames.partition_point(|f| f.dts < t)
+    }
+
     /// Asks the encoder of a made track for a keyframe.
     pub fn request_keyframe(&self) {
         self.ring.request_keyframe();
@@ -460,6 +507,7 @@ impl Cursor {
             Start::NewestKey => state.keys.back().copied(),
             Start::OldestKey => state.keys.front().copied(),
             Start::Live => Some(self.live_from),
+            Start::Before(t) => state.key_before(t),
             Start::At(t) => {
                 let at = state.frames.partition_point(|f| f.dts < t);
                 (at < state.frames.len()).then(|| state.first + at as u64)
@@ -627,6 +675,11 @@ impl TrackWriter {
     /// The largest distance between keyframes so far, counting the one still open.
     pub fn gop(&self) -> Duration {
         self.ring.gop()
+    }
+
+    /// Where a converter that starts now shall begin, if a reader said so.
+    pub(crate) fn take_begin(&self) -> Option<MediaTime> {
+        self.ring.take_begin()
     }
 
     /// Says why the track cannot be made, or that it can again.

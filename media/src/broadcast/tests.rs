@@ -317,7 +317,10 @@ fn told(hub: &Broadcasts) -> Vec<&'static str> {
             Event::Returned(_) => "returned",
             Event::TracksChanged(_) => "tracks",
             Event::Ended(_, reason) => reason.reason(),
-            Event::Verdict(..) | Event::Viewers(_) => continue,
+            Event::Verdict(..)
+            | Event::Viewers(_)
+            | Event::Overload(..)
+            | Event::RecordingReady(_) => continue,
         });
     }
     words

@@ -2,6 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::frame::Codec;
+
 /// H.264, keyframe and other.
 const KEY: u8 = 0x17;
 const INTER: u8 = 0x27;
@@ -67,6 +69,42 @@ pub(crate) fn opus_header(config: &[u8]) -> Bytes {
 /// An Opus packet.
 pub(crate) fn opus(payload: &[u8]) -> Bytes {
     named_tag(NAMED_SOUND | CODED, OPUS, payload)
+}
+
+/// What stands before the payload of a frame, whatever its codec.
+pub(crate) fn put_frame_head(out: &mut BytesMut, codec: Codec, is_key: bool, composition_ms: u32) {
+    let [_, high, middle, low] = composition_ms.to_be_bytes();
+    let named = if is_key { NAMED_KEY } else { NAMED_INTER };
+    match codec {
+        Codec::H264 => {
+            let head = if is_key { KEY } else { INTER };
+            out.put_slice(&[head, 1, high, middle, low]);
+        }
+        Codec::Hevc if composition_ms == 0 => put_named(out, named | CODED_X, HEVC),
+        Codec::Hevc => {
+            put_named(out, named | CODED, HEVC);
+            out.put_slice(&[high, middle, low]);
+        }
+        Codec::Av1 => put_named(out, named | CODED, AV1),
+        Codec::Aac => out.put_slice(&[AAC, 1]),
+        Codec::Opus => put_named(out, NAMED_SOUND | CODED, OPUS),
+    }
+}
+
+/// The header of a track, whatever its codec.
+pub(crate) fn header_of(codec: Codec, config: &[u8]) -> Bytes {
+    match codec {
+        Codec::H264 => picture_header(config),
+        Codec::Hevc => hevc_header(config),
+        Codec::Av1 => named_tag(NAMED_KEY | HEADER, AV1, config),
+        Codec::Aac => sound_header(config),
+        Codec::Opus => opus_header(config),
+    }
+}
+
+fn put_named(out: &mut BytesMut, head: u8, four: [u8; 4]) {
+    out.put_u8(head);
+    out.put_slice(&four);
 }
 
 fn named_tag(head: u8, [a, b, c, d]: [u8; 4], body: &[u8]) -> Bytes {

@@ -9,15 +9,23 @@
 //!   after a damaged one none before the next keyframe.
 //! - Bad bytes are dropped and counted; [`BAD_MAX`] within [`BAD_WINDOW`] end the session.
 //!
+//! The reverse, for viewers over HTTP-FLV and RTMP, is [`viewer`].
+//!
 //! Not here: T. Samples carry the publisher's own clock, unwrapped.
 
 #![deny(clippy::indexing_slicing)]
 
 pub(crate) mod body;
 mod format;
+mod lane;
+mod message;
+mod muxer;
 mod tag;
 mod track;
 mod unit;
+pub mod viewer;
+mod watched;
+mod write;
 
 use std::time::Duration;
 

@@ -134,6 +134,7 @@ fn classic_video(head: u8, mut body: Bytes, choice: &mut Choice) -> Result<Optio
     match head & 15 {
         7 => {}
         2 => return Err(FlvError::Codec("Sorenson H.263")),
+        3 | 6 => return Err(FlvError::Codec("Screen Video")),
         4 | 5 => return Err(FlvError::Codec("VP6")),
         12 => return Err(FlvError::Codec("HEVC outside of enhanced RTMP")),
         _ => return Err(FlvError::Bitstream),
@@ -290,6 +291,7 @@ fn audio_codec(four: [u8; 4]) -> Result<Codec, FlvError> {
 
 const fn classic_sound(format: u8) -> &'static str {
     match format {
+        1 => "ADPCM",
         2 | 14 => "MP3",
         4..=6 => "Nellymoser",
         7 | 8 => "G.711",

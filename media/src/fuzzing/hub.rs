@@ -22,7 +22,10 @@ const CURSORS_MAX: usize = 8;
 ///
 /// Four bytes an operation: what, and three for how.
 pub fn broadcast_ops(data: &[u8]) {
-    let hub = Broadcasts::new(Limits { broadcasts_max: 2 });
+    let hub = Broadcasts::new(Limits {
+        broadcasts_max: 2,
+        ..Limits::default()
+    });
     let mut stage = Stage {
         now: Instant::now(),
         hub,

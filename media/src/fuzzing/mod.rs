@@ -9,13 +9,15 @@
 mod bitstream;
 mod hub;
 mod publish;
+mod store;
 mod viewers;
 mod webrtc;
 
 pub use self::bitstream::{aac_config, av1_obu, h264_nal, h264_sps, hevc_sps, opus_toc};
 pub use self::hub::{broadcast_ops, cue_ops};
 pub use self::publish::{amf, enhanced_flv, flv_tag, handshake, rtmp_chunk, rtmp_session};
-pub use self::viewers::{hls_directives, sdp_offer, sdpfrag};
+pub use self::store::mp4_parts;
+pub use self::viewers::{hls_directives, index_lines, sdp_offer, sdpfrag};
 pub use self::webrtc::{
     dtls_record, jitter, nack, remb, rtcp_compound, rtp_payload, sctp_dcep, srtp_unprotect, stun,
     twcc,
@@ -25,7 +27,7 @@ pub use self::webrtc::{
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its corpus.
-pub const TARGETS: [(&str, Target); 27] = [
+pub const TARGETS: [(&str, Target); 29] = [
     ("handshake", handshake),
     ("rtmp_chunk", rtmp_chunk),
     ("amf", amf),
@@ -51,6 +53,8 @@ pub const TARGETS: [(&str, Target); 27] = [
     ("rtp_payload", rtp_payload),
     ("jitter", jitter),
     ("hls_directives", hls_directives),
+    ("index_lines", index_lines),
+    ("mp4_parts", mp4_parts),
     ("broadcast_ops", broadcast_ops),
     ("cue_ops", cue_ops),
 ];

@@ -282,6 +282,11 @@ fn drive<'a>(
                     assert!(!stream_name.is_empty());
                     session.accept(now);
                 }
+                SessionEvent::PlayRequested { name, .. } => {
+                    assert!(!name.is_empty());
+                    session.accept(now);
+                }
+                SessionEvent::Paused(_) => assert!(session.playing_on().is_some()),
                 SessionEvent::Media(message) => {
                     let kind = match message.type_id {
                         kind::VIDEO => Kind::Video,

@@ -1,7 +1,8 @@
 //! What players send over HTTP.
 
 use crate::frame::{Codec, Shape, TrackInfo};
-use crate::hls::{Directives, Skip};
+use crate::hls::{Directives, RenditionId, Skip};
+use crate::record::{Index, Row, Span, read_rows};
 use crate::webrtc::sdp::{Fragment, Offer, PublishOffer};
 use crate::webrtc::{Answer, Credentials};
 
@@ -99,4 +100,32 @@ pub fn hls_directives(data: &[u8]) {
     let other = Some("token=a".to_owned());
     let pairs: Vec<String> = [skip, other, part, msn].into_iter().flatten().collect();
     assert_eq!(Directives::parse(&pairs.join("&")), Ok(directives));
+}
+
+/// The index of a recording: whatever it says, its replay is of consecutive segments, and a row
+/// that was read is one line again.
+pub fn index_lines(data: &[u8]) {
+    let rows: Vec<Row> = read_rows(data).collect();
+    for row in &rows {
+        let again: Vec<Row> = read_rows(row.line().as_bytes()).collect();
+        assert!(again.len() == 1, "a row is one line");
+    }
+    let index = Index::read(data);
+    index.duration();
+    for rendition in [RenditionId::Src, RenditionId::Aac] {
+        for span in [None, Span::new(1_000_000, 5_000_000)] {
+            let Some(text) = index.playlist("abcdefghijkl", rendition, span) else {
+                continue;
+            };
+            let numbers = text.lines().filter_map(|line| {
+                let rest = line.strip_prefix("abcdefghijkl-s")?;
+                rest.strip_suffix(".m4s")?.parse::<u64>().ok()
+            });
+            let numbers: Vec<u64> = numbers.collect();
+            assert!(!numbers.is_empty());
+            assert!(numbers.windows(2).all(|two| two[1] == two[0] + 1));
+        }
+    }
+    let text = index.multivariant("");
+    assert_eq!(text.is_some(), index.has_media());
 }

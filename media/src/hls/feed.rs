@@ -90,7 +90,6 @@ enum Verdict {
 #[derive(Debug, Default)]
 struct Watch {
     began: Option<MediaTime>,
-    last_key: Option<MediaTime>,
     /// Keyframes seen.
     keys: u32,
     /// `clean` has failed.
@@ -333,12 +332,9 @@ impl Watch {
     /// Rule 4: whether the source can no longer be passed through.
     fn gives_way(&mut self, frame: &Frame, source: &Cursor) -> bool {
         let began = *self.began.get_or_insert(frame.dts);
-        let last_key = self.last_key.unwrap_or(frame.dts);
-        if frame.is_key {
-            self.last_key = Some(frame.dts);
-            self.keys = self.keys.saturating_add(1);
-        }
-        let is_long = frame.dts.saturating_since(last_key) > GOP_MAX;
+        self.keys = self.keys.saturating_add(frame.is_key.into());
+        // As converters measure it, who have their keyframes where the source has until then.
+        let is_long = source.gop() > GOP_MAX;
         let is_known = frame.dts.saturating_since(began) > RATE_KNOWN_AFTER;
         let is_slow = || {
             let rate = source.facts().frame_rate;

@@ -27,7 +27,8 @@ const FLAGS_DELTA: u32 = 0x0101_0000;
 const FLAGS_DISCARDABLE: u32 = 0x0181_0000;
 /// Who owns the PRIV frames that carry cues.
 const CUE_OWNER: &str = "lamplight/cue/1";
-const EMSG_SCHEME: &str = "https://aomedia.org/emsg/ID3";
+/// What the message of an event is: an ID3 tag.
+pub(crate) const EMSG_SCHEME: &str = "https://aomedia.org/emsg/ID3";
 
 /// The track cannot be written as CMAF.
 #[derive(Debug, thiserror::Error)]
@@ -366,8 +367,14 @@ fn message(news: &CueNews) -> String {
 }
 
 /// The payload of a cue as text that fits JSON and playlist attributes.
-pub(super) fn data(cue: &Cue) -> String {
+pub(crate) fn data(cue: &Cue) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&cue.payload)
+}
+
+/// The payload that such a text stands for.
+pub(crate) fn payload(data: &str) -> Option<Bytes> {
+    let decoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(data);
+    decoded.ok().map(Bytes::from)
 }
 
 /// An ID3v2.4 tag with one PRIV frame.

@@ -10,7 +10,9 @@ use time::macros::format_description;
 use tokio::time::Instant;
 
 use super::directives::Skip;
+use super::dvr::{List, Past};
 use super::mp4;
+use super::rendition::RenditionId;
 use super::segmenter::Targets;
 use super::window::{Segment, Window};
 use crate::cue::Cue;
@@ -30,7 +32,7 @@ pub(super) struct DateRange {
 
 /// A sibling rendition, for its report.
 pub(super) struct Sibling<'a> {
-    pub(super) name: &'static str,
+    pub(super) id: RenditionId,
     pub(super) window: &'a Window,
 }
 
@@ -38,23 +40,25 @@ pub(super) struct Sibling<'a> {
 pub(super) struct Snapshot<'a> {
     pub(super) instance: &'a str,
     pub(super) targets: &'a Targets,
+    /// Which playlist of the rendition it is.
+    pub(super) list: List,
     pub(super) window: &'a Window,
-    pub(super) ranges: &'a [DateRange],
+    pub(super) ranges: Vec<&'a DateRange>,
     /// Names of date ranges that left, and when.
     pub(super) removed: &'a VecDeque<(String, Instant)>,
     pub(super) now: Instant,
-    pub(super) sibling: Option<Sibling<'a>>,
+    pub(super) siblings: Vec<Sibling<'a>>,
     /// True when each segment can be decoded alone: sound, and what we encode.
     pub(super) is_independent: bool,
 }
 
 /// Seconds with microseconds, without trailing zeros.
-fn seconds(duration: Duration) -> String {
+pub(crate) fn seconds(duration: Duration) -> String {
     let text = format!("{}.{:06}", duration.as_secs(), duration.subsec_micros());
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn date(at: OffsetDateTime) -> String {
+pub(crate) fn date(at: OffsetDateTime) -> String {
     at.to_offset(time::UtcOffset::UTC)
         .format(DATE)
         .unwrap_or_default()
@@ -74,25 +78,26 @@ impl Snapshot<'_> {
     fn write(&self, out: &mut String, skipped: usize, is_v2: bool) -> std::fmt::Result {
         let window = self.window;
         self.write_head(out, is_v2)?;
-        writeln!(out, "#EXT-X-MEDIA-SEQUENCE:{}", window.media_sequence())?;
-        writeln!(
-            out,
-            "#EXT-X-DISCONTINUITY-SEQUENCE:{}",
-            window.discontinuity_sequence
-        )?;
+        let past = self.past();
+        let first = past.and_then(|past| past.segments.front());
+        let first = first.map_or_else(|| window.media_sequence(), |segment| segment.msn);
+        let breaks = past.map(|past| past.discontinuity_sequence);
+        let breaks = breaks.unwrap_or(window.discontinuity_sequence);
+        writeln!(out, "#EXT-X-MEDIA-SEQUENCE:{first}")?;
+        writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{breaks}")?;
         if skipped > 0 {
             write!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
             self.write_removed(out, is_v2)?;
         }
-        for range in self.ranges {
+        for range in &self.ranges {
             if !is_v2 || self.is_recent(range.changed) {
-                write_range(out, range)?;
+                write_range(out, &range.cue, range.start, range.end)?;
             }
         }
         // A skipped segment took its init section's tag along; the player still knows it.
-        let before = skipped.checked_sub(1).and_then(|n| window.segments.get(n));
+        let before = skipped.checked_sub(1).and_then(|n| self.listed().nth(n));
         let mut init = before.and_then(|s| s.init);
-        for (n, segment) in window.segments.iter().enumerate().skip(skipped) {
+        for (n, segment) in self.listed().enumerate().skip(skipped) {
             if n > 0 || segment.msn == 0 {
                 write_break(out, segment)?;
             }
@@ -113,7 +118,19 @@ impl Snapshot<'_> {
             out,
             "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{instance}-p{hint}.m4s\""
         )?;
-        self.write_report(out)
+        self.write_reports(out)
+    }
+
+    /// What comes before the live list.
+    fn past(&self) -> Option<&Past> {
+        let past = &self.window.past;
+        (self.list == List::Dvr).then_some(past)
+    }
+
+    /// The complete segments that are listed.
+    fn listed(&self) -> impl Iterator<Item = &Segment> {
+        let past = self.past().into_iter().flat_map(|past| &past.segments);
+        past.chain(&self.window.segments)
     }
 
     /// The end of the skip line: in a `v2` delta it names the date ranges that have just left.
@@ -171,7 +188,7 @@ impl Snapshot<'_> {
         writeln!(out, "{}-s{}.m4s", self.instance, segment.msn)
     }
 
-    /// MAP where it changes, and the date of the first moment.
+    /// MAP where it changes and behind a discontinuity, and the date of the first moment.
     fn write_start(
         &self,
         out: &mut String,
@@ -179,7 +196,7 @@ impl Snapshot<'_> {
         init: &mut Option<u32>,
     ) -> std::fmt::Result {
         if let Some(n) = segment.init.filter(|_| !segment.is_gap)
-            && init.replace(n) != Some(n)
+            && (init.replace(n) != Some(n) || segment.is_discontinuity)
         {
             let instance = self.instance;
             writeln!(out, "#EXT-X-MAP:URI=\"{instance}-init{n}.mp4\"")?;
@@ -204,23 +221,23 @@ impl Snapshot<'_> {
         Ok(())
     }
 
-    fn write_report(&self, out: &mut String) -> std::fmt::Result {
-        let Some(sibling) = &self.sibling else {
-            return Ok(());
-        };
-        let Some((msn, part)) = sibling.window.last_part() else {
-            return Ok(());
-        };
-        let name = sibling.name;
-        writeln!(
-            out,
-            "#EXT-X-RENDITION-REPORT:URI=\"../{name}/live.m3u8\",LAST-MSN={msn},LAST-PART={part}"
-        )
+    fn write_reports(&self, out: &mut String) -> std::fmt::Result {
+        for Sibling { id, window } in &self.siblings {
+            if let Some((msn, part)) = window.last_part() {
+                writeln!(
+                    out,
+                    "#EXT-X-RENDITION-REPORT:URI=\"../{id}/{}\",LAST-MSN={msn},\
+                     LAST-PART={part}",
+                    self.list.name()
+                )?;
+            }
+        }
+        Ok(())
     }
 
     /// How far the playlist reaches, counted from its first segment.
     fn end(&self) -> Duration {
-        let listed: Duration = self.window.segments.iter().map(|s| s.duration).sum();
+        let listed: Duration = self.listed().map(|s| s.duration).sum();
         let open = self
             .window
             .open
@@ -231,24 +248,15 @@ impl Snapshot<'_> {
         listed.saturating_add(open)
     }
 
-    /// Where a listed segment begins, counted from the first.
-    fn offset(&self, segment: &Segment) -> Duration {
-        let before = self
-            .window
-            .segments
-            .iter()
-            .take_while(|s| s.msn < segment.msn);
-        before.map(|s| s.duration).sum()
-    }
-
     /// Segments older than six target durations from the end.
     fn skippable(&self) -> usize {
         let (end, until) = (self.end(), self.targets.target * 6);
-        let is_old = |s: &&Segment| {
-            let ends = self.offset(s) + s.duration;
-            end.saturating_sub(ends) >= until
-        };
-        self.window.segments.iter().take_while(is_old).count()
+        let ends = self.listed().scan(Duration::ZERO, |ends, segment| {
+            *ends += segment.duration;
+            Some(*ends)
+        });
+        let is_old = |ends: &Duration| end.saturating_sub(*ends) >= until;
+        ends.take_while(is_old).count()
     }
 }
 
@@ -260,14 +268,19 @@ fn write_break(out: &mut String, segment: &Segment) -> std::fmt::Result {
     }
 }
 
-fn write_range(out: &mut String, range: &DateRange) -> std::fmt::Result {
-    let cue = &range.cue;
+/// The lines of a cue that begins at `start` and, if it was closed, ends at `end`.
+pub(crate) fn write_range(
+    out: &mut String,
+    cue: &Cue,
+    start: OffsetDateTime,
+    end: Option<OffsetDateTime>,
+) -> std::fmt::Result {
     write!(
         out,
         "#EXT-X-DATERANGE:ID=\"{}\",CLASS=\"lamplight.{}\",START-DATE=\"{}\"",
         cue.id,
         cue.class,
-        date(range.start)
+        date(start)
     )?;
     if let Some(duration) = cue.duration {
         write!(out, ",DURATION={}", seconds(duration))?;
@@ -278,7 +291,7 @@ fn write_range(out: &mut String, range: &DateRange) -> std::fmt::Result {
         cue.t.as_micros(),
         mp4::data(cue)
     )?;
-    if let Some(end) = range.end {
+    if let Some(end) = end {
         writeln!(
             out,
             "#EXT-X-DATERANGE:ID=\"{}\",END-DATE=\"{}\"",
@@ -287,71 +300,4 @@ fn write_range(out: &mut String, range: &DateRange) -> std::fmt::Result {
         )?;
     }
     Ok(())
-}
-
-/// What the multivariant playlist says of the broadcast; frozen for the life of an instance.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Multivariant {
-    pub(super) video: Option<VideoFacts>,
-    pub(super) audio_codecs: Option<String>,
-    pub(super) peak_bps: u64,
-    pub(super) mean_bps: u64,
-}
-
-/// What it says of the picture.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct VideoFacts {
-    pub(super) codecs: String,
-    pub(super) width: u32,
-    pub(super) height: u32,
-    pub(super) frame_rate: Option<f64>,
-}
-
-impl Multivariant {
-    /// The text; with a session its id stands in the URIs of the media playlists.
-    pub(super) fn render(&self, session: Option<&str>) -> String {
-        let query = session.map(|s| format!("?s={s}")).unwrap_or_default();
-        let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:9\n");
-        self.write(&mut out, &query)
-            .expect("a String takes every write");
-        out
-    }
-
-    fn write(&self, out: &mut String, query: &str) -> std::fmt::Result {
-        let codecs = self
-            .video
-            .iter()
-            .map(|v| v.codecs.as_str())
-            .chain(self.audio_codecs.as_deref());
-        let codecs = codecs.collect::<Vec<_>>().join(",");
-        let Some(video) = &self.video else {
-            self.write_rates(out, &codecs)?;
-            return writeln!(out, "\naac/live.m3u8{query}");
-        };
-        if self.audio_codecs.is_some() {
-            writeln!(
-                out,
-                "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"aac\",NAME=\"Sound\",DEFAULT=YES,\
-                 AUTOSELECT=YES,URI=\"aac/live.m3u8{query}\""
-            )?;
-        }
-        self.write_rates(out, &codecs)?;
-        write!(out, ",RESOLUTION={}x{}", video.width, video.height)?;
-        if let Some(rate) = video.frame_rate {
-            write!(out, ",FRAME-RATE={rate:.3}")?;
-        }
-        if self.audio_codecs.is_some() {
-            write!(out, ",AUDIO=\"aac\"")?;
-        }
-        writeln!(out, "\nsrc/live.m3u8{query}")
-    }
-
-    fn write_rates(&self, out: &mut String, codecs: &str) -> std::fmt::Result {
-        let (peak, mean) = (self.peak_bps, self.mean_bps);
-        write!(
-            out,
-            "#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={mean}"
-        )?;
-        write!(out, ",CODECS=\"{codecs}\"")
-    }
 }

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use super::multivariant::RateFacts;
+
 /// A shorter stretch says little: it may be one keyframe.
 const STRETCH_MIN: Duration = Duration::from_secs(1);
+
+/// What the largest segment may have of the largest seen in the first second.
+const HEADROOM_PERCENT: u64 = 150;
 
 /// Bytes and their time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,15 +54,24 @@ impl Rates {
         }
     }
 
+    /// What the multivariant playlist says of it: it cannot be changed later, and what was seen by
+    /// then is seldom the most there will be.
+    pub(super) fn facts(&self) -> RateFacts {
+        RateFacts {
+            peak_bps: self.peak_bps() * HEADROOM_PERCENT / 100,
+            mean_bps: self.mean_bps(),
+        }
+    }
+
     /// The largest rate of a segment so far.
-    pub(super) fn peak_bps(&self) -> u64 {
+    fn peak_bps(&self) -> u64 {
         let is_known = self.segment.lasts >= STRETCH_MIN;
         let open = if is_known { self.segment.bps() } else { 0 };
         self.peak_bps.max(open).max(self.mean_bps())
     }
 
     /// The rate of all of it.
-    pub(super) fn mean_bps(&self) -> u64 {
+    fn mean_bps(&self) -> u64 {
         self.all.bps()
     }
 }

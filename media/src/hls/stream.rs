@@ -1,7 +1,8 @@
-//! The packaged broadcast: two windows, their playlists, and those who wait for them.
+//! The packaged broadcast: a window for each rendition, their playlists, and those who wait.
+//!
+//! A rung is made while somebody asks for its playlist: the first request starts it and is held
+//! until there is enough to play (spec media.md 6.3 rule 6).
 
-use std::collections::{HashMap, VecDeque};
-use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -12,18 +13,25 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::directives::{Directives, Skip};
-use super::playlist::{DateRange, Multivariant, Sibling, Snapshot};
-use super::segmenter::Targets;
-use super::window::{Bounds, Window};
+use super::dvr::List;
+use super::multivariant::Multivariant;
+use super::playlist::{Sibling, Snapshot};
+use super::rendition::{Rendered, RenditionId};
+use super::segmenter::{Bound, Targets};
+use super::shown::{Close, RungState, Shown};
+use super::window::{Bounds, Segment, Window};
 use crate::cue::CueNews;
+use crate::stats::Histogram;
 use crate::time::MediaTime;
 
 /// Requests of one node that may wait at a time.
 const HELD_MAX: usize = 20_000;
 /// Parts before the multivariant playlist is given out.
 const READY_PARTS: u64 = 3;
-/// Date ranges kept at most; the core keeps fewer open.
-const RANGES_MAX: usize = 1_000;
+/// Whole segments that a rung begins with. Shaka looks into as many before it plays.
+const JOIN_SEGMENTS: usize = 3;
+/// The source's ring reaches so far back at least.
+const JOIN_BACK_MAX: Duration = Duration::from_secs(10);
 
 /// How a broadcast is packaged; frozen for its life.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +44,14 @@ pub struct HlsConfig {
     pub part_target: Duration,
     /// Length of the list.
     pub window: Duration,
+    /// Length of the list that reaches farther back, into the store; zero when there is none.
+    pub dvr: Duration,
     /// A silence this long is listed as a gap.
     pub gap_after: Duration,
+    /// Whether smaller pictures are listed, and made on demand.
+    pub has_rungs: bool,
+    /// Whether a show without sound gets silence for one, which `aac` then is.
+    pub has_silent_audio: bool,
 }
 
 impl HlsConfig {
@@ -93,80 +107,6 @@ impl Drop for HeldGuard {
     }
 }
 
-/// A rendition, by its name in URLs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RenditionId {
-    /// The source picture, or `clean` in its place.
-    Src,
-    /// The sound.
-    Aac,
-}
-
-impl RenditionId {
-    /// The name in URLs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Src => "src",
-            Self::Aac => "aac",
-        }
-    }
-
-    /// The rendition of this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Src, Self::Aac]
-            .into_iter()
-            .find(|r| r.name() == name)
-    }
-
-    /// `Content-Type` of its media.
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::Src => "video/mp4",
-            Self::Aac => "audio/mp4",
-        }
-    }
-}
-
-/// A playlist in the forms it is sent in.
-#[derive(Debug)]
-pub struct Rendered {
-    /// As it is.
-    pub plain: Bytes,
-    /// Compressed with gzip.
-    pub gzip: Bytes,
-    brotli: OnceLock<Bytes>,
-}
-
-impl Rendered {
-    fn new(text: String) -> Arc<Self> {
-        let plain = Bytes::from(text);
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        // Writing to a Vec cannot fail.
-        drop(gzip.write_all(&plain));
-        let gzip = gzip.finish().unwrap_or_default().into();
-        Arc::new(Self {
-            plain,
-            gzip,
-            brotli: OnceLock::new(),
-        })
-    }
-
-    /// Compressed with brotli, on first demand.
-    pub fn brotli(&self) -> Bytes {
-        let made = self.brotli.get_or_init(|| {
-            let mut out = Vec::new();
-            let params = brotli::enc::BrotliEncoderParams {
-                quality: 4,
-                ..Default::default()
-            };
-            let mut plain: &[u8] = &self.plain;
-            drop(brotli::BrotliCompress(&mut plain, &mut out, &params));
-            out.into()
-        });
-        made.clone()
-    }
-}
-
 /// What a playlist request gets.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -198,27 +138,6 @@ pub enum Media {
     Busy,
 }
 
-#[derive(Debug)]
-struct Shown {
-    src: Option<Window>,
-    aac: Option<Window>,
-    ranges: Vec<DateRange>,
-    /// Date ranges that left, newest last.
-    removed: VecDeque<(String, Instant)>,
-    multivariant: Option<Multivariant>,
-    rendered: HashMap<(RenditionId, Option<Skip>), Arc<Rendered>>,
-    close: Option<Close>,
-}
-
-/// Why nothing is added any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Close {
-    /// The broadcast is over: the lists say so.
-    Over,
-    /// The process stops: the lists stay open, for the next one, but nobody is kept waiting.
-    Stopped,
-}
-
 /// One packaged broadcast.
 #[derive(Debug)]
 pub struct Stream {
@@ -227,7 +146,11 @@ pub struct Stream {
     targets: Targets,
     shown: Mutex<Shown>,
     version: watch::Sender<u64>,
+    /// Changes when somebody asks for a rung that is not made.
+    asked: watch::Sender<u64>,
     held: Held,
+    /// How long media playlists take to write: full ones, deltas.
+    render_times: OnceLock<[Arc<Histogram>; 2]>,
 }
 
 impl Stream {
@@ -237,17 +160,11 @@ impl Stream {
             instance: instance.into(),
             config,
             targets: config.targets(),
-            shown: Mutex::new(Shown {
-                src: None,
-                aac: None,
-                ranges: Vec::new(),
-                removed: VecDeque::new(),
-                multivariant: None,
-                rendered: HashMap::new(),
-                close: None,
-            }),
+            shown: Mutex::default(),
             version: watch::Sender::new(0),
+            asked: watch::Sender::new(0),
             held,
+            render_times: OnceLock::new(),
         })
     }
 
@@ -260,15 +177,14 @@ impl Stream {
     pub fn status(&self) -> Option<Status> {
         let waiting = self.version.receiver_count();
         let shown = self.lock();
-        let window = shown.src.as_ref().or(shown.aac.as_ref())?;
+        let window = shown.leading()?;
         let (msn, part) = window.last_part()?;
-        let bytes = |window: &Option<Window>| window.as_ref().map_or(0, Window::bytes);
         Some(Status {
             msn,
             part,
             listed: window.listed(),
             edge: window.edge,
-            bytes: bytes(&shown.src) + bytes(&shown.aac),
+            bytes: shown.windows.values().map(Window::bytes).sum(),
             waiting,
         })
     }
@@ -281,19 +197,49 @@ impl Stream {
     /// The multivariant playlist; waits until there is something to play, at most three target
     /// durations. `session` goes into the URIs of the media playlists.
     pub async fn multivariant(&self, session: Option<&str>) -> Answer {
+        self.multivariant_of(List::Live, session).await
+    }
+
+    /// The multivariant playlist of these lists; of the DVR there are none but of `src` and `aac`.
+    pub async fn multivariant_of(&self, list: List, session: Option<&str>) -> Answer {
+        if list == List::Dvr && self.config.dvr.is_zero() {
+            return Answer::NotFound;
+        }
         let is_known = |shown: &Shown| shown.multivariant.is_some() || shown.is_over();
         if !self.wait(is_known).await {
             return Answer::Busy;
         }
-        let text = self.lock().multivariant.as_ref().map(|m| m.render(session));
+        let shown = self.lock();
+        let text = shown.multivariant.as_ref().map(|m| match list {
+            List::Live => m.render(list, session),
+            List::Dvr => m.recorded().render(list, session),
+        });
+        drop(shown);
         text.map_or(Answer::NotLive, |text| Answer::Playlist {
             body: Rendered::new(text),
             was_held: false,
         })
     }
 
-    /// A media playlist (spec media.md 6.5).
+    /// A live media playlist (spec media.md 6.5).
     pub async fn playlist(&self, rendition: RenditionId, directives: Directives) -> Answer {
+        self.list(List::Live, rendition, directives).await
+    }
+
+    /// A media playlist (spec media.md 6.5, 6.6).
+    pub async fn list(&self, list: List, rendition: RenditionId, directives: Directives) -> Answer {
+        if list == List::Dvr && !self.has_dvr(rendition) {
+            return Answer::NotFound;
+        }
+        if let RenditionId::Rung(lines) = rendition {
+            if !self.ask(lines) {
+                return Answer::NotFound;
+            }
+            let is_decided = |shown: &Shown| shown.is_over() || !shown.is_starting(lines);
+            if !self.wait(is_decided).await || self.lock().is_refused(lines) {
+                return Answer::Busy;
+            }
+        }
         let wanted = {
             let shown = self.lock();
             if shown.is_over() && shown.multivariant.is_none() {
@@ -315,7 +261,7 @@ impl Stream {
         if !self.wait(is_there).await {
             return Answer::Busy;
         }
-        let body = self.rendered(rendition, directives.skip);
+        let body = self.rendered(rendition, list, directives.skip);
         let was_held = directives.msn.is_some();
         body.map_or(Answer::NotFound, |body| Answer::Playlist { body, was_held })
     }
@@ -444,30 +390,80 @@ impl Stream {
         }
     }
 
-    fn rendered(&self, rendition: RenditionId, skip: Option<Skip>) -> Option<Arc<Rendered>> {
+    fn has_dvr(&self, rendition: RenditionId) -> bool {
+        let is_recorded = !matches!(rendition, RenditionId::Rung(_));
+        is_recorded && !self.config.dvr.is_zero()
+    }
+
+    /// Whether a segment or init section has to be read from the store: it is in the list of the
+    /// DVR, and no longer here.
+    pub fn is_in_store(&self, rendition: RenditionId, name: &str) -> bool {
+        let shown = self.lock();
+        let past = shown.window(rendition).map(|window| &window.past);
+        let past = past.filter(|_| self.has_dvr(rendition));
+        past.is_some_and(|past| match self.parse(name) {
+            Some(MediaName::Segment(msn)) => past.holds(msn),
+            Some(MediaName::Init(number)) => past.needs_init(number),
+            Some(MediaName::Part(_)) | None => false,
+        })
+    }
+
+    /// The store did not take a segment: in the list of the DVR it is a gap once it has left the
+    /// live one.
+    pub fn lose(&self, rendition: RenditionId, msn: u64) {
+        self.edit(rendition, |window| window.past.lose(msn));
+    }
+
+    fn rendered(
+        &self,
+        rendition: RenditionId,
+        list: List,
+        skip: Option<Skip>,
+    ) -> Option<Arc<Rendered>> {
         let mut shown = self.lock();
         let skip = skip.filter(|_| !shown.is_over());
-        if let Some(body) = shown.rendered.get(&(rendition, skip)) {
+        if let Some(body) = shown.rendered.get(&(rendition, list, skip)) {
             return Some(Arc::clone(body));
         }
-        let (other, name) = match rendition {
-            RenditionId::Src => (shown.aac.as_ref(), RenditionId::Aac.name()),
-            RenditionId::Aac => (shown.src.as_ref(), RenditionId::Src.name()),
-        };
+        let siblings = shown.playable().filter(|(id, _)| {
+            let is_listed = list == List::Live || self.has_dvr(*id);
+            *id != rendition && is_listed
+        });
         let snapshot = Snapshot {
             instance: &self.instance,
             targets: &self.targets,
             window: shown.window(rendition)?,
-            ranges: &shown.ranges,
-            removed: &shown.removed,
+            list,
+            ranges: shown.ranges(list),
+            removed: shown.removed(list),
             now: Instant::now(),
-            sibling: other.map(|window| Sibling { name, window }),
-            // `src` holds the publisher's own segments, whatever follows them.
-            is_independent: rendition == RenditionId::Aac,
+            siblings: siblings
+                .map(|(id, window)| Sibling { id, window })
+                .collect(),
+            is_independent: match rendition {
+                // The publisher's own segments, whatever follows them.
+                RenditionId::Src => false,
+                RenditionId::Rung(_) => shown.has_independent_rungs,
+                RenditionId::Aac => true,
+            },
         };
+        let began = Instant::now();
         let body = Rendered::new(snapshot.render(skip));
-        shown.rendered.insert((rendition, skip), Arc::clone(&body));
+        if let Some(times) = self.render_times.get() {
+            times[usize::from(skip.is_some())].observe(began.elapsed());
+        }
+        shown
+            .rendered
+            .insert((rendition, list, skip), Arc::clone(&body));
         Some(body)
+    }
+
+    /// Where to note how long playlists take to write.
+    pub(super) fn measure(&self, times: impl Fn(&'static str) -> Option<Arc<Histogram>>) {
+        if let (Some(full), Some(delta)) = (times("playlist"), times("delta")) {
+            // A second packager of the same stream would measure the same.
+            let _ = self.render_times.set([full, delta]);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
@@ -484,19 +480,101 @@ impl Stream {
     }
 
     pub(super) fn show(&self, rendition: RenditionId) {
-        let bounds = Bounds::new(self.config.window, self.config.target_duration);
-        let window = Window::new(bounds);
-        self.change(|shown| *shown.slot(rendition) = Some(window));
+        let mut bounds = Bounds::new(self.config.window, self.config.target_duration);
+        if self.has_dvr(rendition) {
+            bounds.dvr = self.config.dvr;
+        }
+        self.change(|shown| {
+            let src = shown.windows.get(&RenditionId::Src);
+            let window = match (rendition, src) {
+                (RenditionId::Rung(_), Some(src)) => Window::beside(bounds, src),
+                _ => Window::new(bounds),
+            };
+            shown.windows.insert(rendition, window);
+        });
     }
 
     /// A rendition that never had a frame is none.
     pub(super) fn hide(&self, rendition: RenditionId) {
-        self.change(|shown| *shown.slot(rendition) = None);
+        self.change(|shown| drop(shown.windows.remove(&rendition)));
+    }
+
+    /// What `src` lists, for a rung that begins now.
+    pub(super) fn bounds(&self) -> Vec<Bound> {
+        let shown = self.lock();
+        let src = shown.window(RenditionId::Src).into_iter();
+        src.flat_map(Window::listed_segments)
+            .map(|segment| Bound {
+                start: segment.start,
+                shown_from: segment.shown_from,
+                is_discontinuity: segment.is_discontinuity,
+                is_gap: segment.is_gap,
+            })
+            .collect()
+    }
+
+    /// When the oldest of the newest [`JOIN_SEGMENTS`] whole segments of `src` is shown, as far as
+    /// there is no gap since: a rung that is made from there on can be played at once.
+    pub(super) fn joins_at(&self) -> Option<MediaTime> {
+        let shown = self.lock();
+        let src = shown.window(RenditionId::Src)?;
+        let is_near = |s: &&Segment| src.edge.saturating_since(s.start) <= JOIN_BACK_MAX;
+        let newest = src.segments.iter().rev().take_while(|s| !s.is_gap);
+        let oldest = newest.take(JOIN_SEGMENTS).take_while(is_near).last();
+        oldest.map(|s| s.shown_from)
+    }
+
+    /// Whether there is enough of a rung: a whole segment, a hold-back of media, and the edge of
+    /// `src` is near.
+    pub(super) fn is_rung_ready(&self, rendition: RenditionId) -> bool {
+        let shown = self.lock();
+        let (src, rung) = (shown.window(RenditionId::Src), shown.window(rendition));
+        src.zip(rung).is_some_and(|(src, rung)| {
+            let behind = src.edge.saturating_since(rung.edge);
+            behind <= self.config.part_target * 2 && rung.playable() >= self.config.part_target * 3
+        })
+    }
+
+    /// Somebody wants to play a rung. False when there is none of so many lines.
+    fn ask(&self, lines: u16) -> bool {
+        let asked = self.lock().ask(lines, Instant::now());
+        if asked == Some(true) {
+            self.asked.send_modify(|n| *n += 1);
+        }
+        asked.is_some()
+    }
+
+    /// Rungs that are wanted now. Those that nobody asked for lately are idle from now on.
+    pub(super) fn wanted_rungs(&self, now: Instant) -> Vec<u16> {
+        self.lock().wanted_rungs(now)
+    }
+
+    /// When a rung may have become idle.
+    pub(super) fn rung_deadline(&self) -> Option<Instant> {
+        self.lock().rung_deadline()
+    }
+
+    /// Each segment of a rung begins with a keyframe, or is a gap.
+    pub(super) fn has_independent_rungs(&self) -> bool {
+        self.lock().has_independent_rungs
+    }
+
+    /// Changes when somebody asks for a rung that is not made.
+    pub(super) fn asked(&self) -> watch::Receiver<u64> {
+        self.asked.subscribe()
+    }
+
+    pub(super) fn set_rung(&self, lines: u16, state: RungState) {
+        self.change(|shown| {
+            if let Some(rung) = shown.rungs.get_mut(&lines) {
+                rung.state = state;
+            }
+        });
     }
 
     pub(super) fn edit(&self, rendition: RenditionId, edit: impl FnOnce(&mut Window)) {
         self.change(|shown| {
-            if let Some(window) = shown.slot(rendition) {
+            if let Some(window) = shown.windows.get_mut(&rendition) {
                 edit(window);
             }
             shown.drop_old_ranges();
@@ -505,28 +583,7 @@ impl Stream {
 
     /// Shows news of a listed cue in every media playlist; `date` is the time of day of its T.
     pub(super) fn tell(&self, news: &CueNews, date: OffsetDateTime) {
-        let now = Instant::now();
-        self.change(|shown| match news {
-            CueNews::Opened(cue) => {
-                if shown.ranges.len() >= RANGES_MAX {
-                    let oldest = shown.ranges.remove(0);
-                    shown.remember_removed(oldest);
-                }
-                shown.ranges.push(DateRange {
-                    cue: Arc::clone(cue),
-                    start: date,
-                    end: None,
-                    changed: now,
-                });
-            }
-            CueNews::Closed { cue, .. } => {
-                let range = shown.ranges.iter_mut().find(|r| r.cue.id == cue.id);
-                if let Some(range) = range {
-                    range.end = Some(date);
-                    range.changed = now;
-                }
-            }
-        });
+        self.change(|shown| shown.tell(news, date));
     }
 
     /// True once every rendition has enough to start playing.
@@ -534,8 +591,8 @@ impl Stream {
     pub(super) fn is_ready(&self, turned_at: u64) -> bool {
         let shown = self.lock();
         let has = |window: &Window, gone: u64| window.media_parts() >= gone + READY_PARTS;
-        let src = shown.src.as_ref().map(|w| has(w, turned_at));
-        let aac = shown.aac.as_ref().map(|w| has(w, 0));
+        let src = shown.window(RenditionId::Src).map(|w| has(w, turned_at));
+        let aac = shown.window(RenditionId::Aac).map(|w| has(w, 0));
         let mut all = src.into_iter().chain(aac).peekable();
         all.peek().is_some() && all.all(|is_ready| is_ready)
     }
@@ -550,7 +607,10 @@ impl Stream {
     }
 
     pub(super) fn set_multivariant(&self, multivariant: Multivariant) {
-        self.change(|shown| shown.multivariant = Some(multivariant));
+        self.change(|shown| {
+            shown.has_independent_rungs = multivariant.is_h264();
+            shown.multivariant = Some(multivariant);
+        });
     }
 
     /// Nothing comes after this.
@@ -558,58 +618,10 @@ impl Stream {
         self.change(|shown| {
             shown.close = Some(close);
             let is_over = shown.is_over();
-            for window in shown.src.iter_mut().chain(&mut shown.aac) {
+            for window in shown.windows.values_mut() {
                 window.is_ended = is_over;
             }
         });
-    }
-}
-
-impl Shown {
-    fn is_over(&self) -> bool {
-        self.close == Some(Close::Over)
-    }
-
-    const fn window(&self, rendition: RenditionId) -> Option<&Window> {
-        match rendition {
-            RenditionId::Src => self.src.as_ref(),
-            RenditionId::Aac => self.aac.as_ref(),
-        }
-    }
-
-    const fn slot(&mut self, rendition: RenditionId) -> &mut Option<Window> {
-        match rendition {
-            RenditionId::Src => &mut self.src,
-            RenditionId::Aac => &mut self.aac,
-        }
-    }
-
-    /// A closed range leaves when no listed segment overlaps it; an open one stays.
-    fn drop_old_ranges(&mut self) {
-        let first = self
-            .src
-            .as_ref()
-            .or(self.aac.as_ref())
-            .and_then(|w| w.segments.front());
-        let Some(oldest) = first.map(|s| s.wall) else {
-            return;
-        };
-        let is_over = |range: &mut DateRange| {
-            let lasts = range.cue.duration.and_then(|d| d.try_into().ok());
-            let end = lasts.and_then(|d: time::Duration| range.start.checked_add(d));
-            range.end.or(end).is_some_and(|end| end < oldest)
-        };
-        let over: Vec<DateRange> = self.ranges.extract_if(.., is_over).collect();
-        over.into_iter()
-            .for_each(|range| self.remember_removed(range));
-    }
-
-    fn remember_removed(&mut self, range: DateRange) {
-        if self.removed.len() >= RANGES_MAX {
-            self.removed.pop_front();
-        }
-        self.removed
-            .push_back((range.cue.id.clone(), Instant::now()));
     }
 }
 

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::dvr::Past;
 use crate::time::MediaTime;
 
 /// Bytes of one rendition's window.
@@ -31,14 +32,18 @@ pub(super) struct Bounds {
     pub(super) length_min: Duration,
     /// Bytes of all that can be fetched.
     pub(super) bytes_max: usize,
+    /// Length of the list that reaches farther back; zero when there is none.
+    pub(super) dvr: Duration,
 }
 
 impl Bounds {
+    /// Without a list that reaches farther back.
     pub(super) fn new(length: Duration, target: Duration) -> Self {
         Self {
             length,
             length_min: target * 3,
             bytes_max: BYTES_MAX,
+            dvr: Duration::ZERO,
         }
     }
 }
@@ -58,6 +63,8 @@ pub(super) struct Part {
 pub(super) struct Segment {
     pub(super) msn: u64,
     pub(super) start: MediaTime,
+    /// When its first picture is shown.
+    pub(super) shown_from: MediaTime,
     pub(super) wall: OffsetDateTime,
     pub(super) is_discontinuity: bool,
     /// An interval without media.
@@ -67,12 +74,13 @@ pub(super) struct Segment {
     pub(super) parts: Vec<Part>,
     pub(super) duration: Duration,
     pub(super) bytes: Bytes,
-    listed: Option<Instant>,
+    pub(super) listed: Option<Instant>,
 }
 
 /// Where a new segment begins.
 pub(super) struct Opening {
     pub(super) start: MediaTime,
+    pub(super) shown_from: MediaTime,
     pub(super) wall: OffsetDateTime,
     pub(super) is_discontinuity: bool,
     /// No media will come in it.
@@ -88,6 +96,8 @@ pub(super) struct Window {
     pub(super) open: Option<Segment>,
     /// Complete segments, no longer listed, still served.
     gone: VecDeque<Segment>,
+    /// What only the list of the DVR has.
+    pub(super) past: Past,
     pub(super) inits: VecDeque<(u32, Bytes)>,
     /// Where the newest complete segment ended.
     ended_at: Option<MediaTime>,
@@ -109,6 +119,7 @@ impl Window {
             segments: VecDeque::new(),
             open: None,
             gone: VecDeque::new(),
+            past: Past::new(bounds.dvr),
             inits: VecDeque::new(),
             ended_at: None,
             edge: MediaTime::ZERO,
@@ -120,6 +131,33 @@ impl Window {
             bytes: 0,
             is_ended: false,
         }
+    }
+
+    /// The window of a rung that begins now: what `src` lists has its number here.
+    pub(super) fn beside(bounds: Bounds, src: &Self) -> Self {
+        Self {
+            next_msn: src.media_sequence(),
+            discontinuity_sequence: src.discontinuity_sequence,
+            ..Self::new(bounds)
+        }
+    }
+
+    /// The listed segments, the open one last.
+    pub(super) fn listed_segments(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+        self.segments.iter().chain(&self.open)
+    }
+
+    /// Media without a gap up to the edge; none before a segment of it is whole. Shaka looks into
+    /// one before it plays.
+    pub(super) fn playable(&self) -> Duration {
+        if self.segments.back().is_none_or(|s| s.is_gap) {
+            return Duration::ZERO;
+        }
+        let newest = self.listed_segments().rev().take_while(|s| !s.is_gap);
+        newest
+            .flat_map(|s| &s.parts)
+            .map(|part| part.duration)
+            .sum()
     }
 
     /// A new init section; the segments from now on use it. An equal one changes nothing.
@@ -136,6 +174,7 @@ impl Window {
         self.open = Some(Segment {
             msn: self.next_msn,
             start: opening.start,
+            shown_from: opening.shown_from,
             wall: opening.wall,
             is_discontinuity: opening.is_discontinuity,
             is_gap: opening.is_gap,
@@ -227,6 +266,7 @@ impl Window {
             // The tag leaves with its segment: what follows is as many discontinuities in.
             let follows = self.segments.front().is_some_and(|s| s.is_discontinuity);
             self.discontinuity_sequence += u64::from(follows);
+            self.past.push(&segment, &self.segments);
             self.gone.push_back(segment);
         }
     }
@@ -296,8 +336,10 @@ impl Window {
 
     /// Length of the list.
     pub(super) fn listed(&self) -> Duration {
-        let all = self.segments.iter().chain(&self.open);
-        all.flat_map(|s| &s.parts).map(|part| part.duration).sum()
+        self.listed_segments()
+            .flat_map(|s| &s.parts)
+            .map(|part| part.duration)
+            .sum()
     }
 
     /// Parts with media listed in all.
@@ -346,6 +388,7 @@ mod tests {
             let at = |n: i64| MediaTime::from_micros(n * 2_000_000);
             window.begin(Opening {
                 start: at(n),
+                shown_from: at(n),
                 wall: OffsetDateTime::UNIX_EPOCH,
                 is_discontinuity: false,
                 is_gap: false,
@@ -360,6 +403,7 @@ mod tests {
         length: Duration::from_secs(40),
         length_min: Duration::from_secs(12),
         bytes_max: 128 * MB,
+        dvr: Duration::ZERO,
     };
 
     #[tokio::test(start_paused = true)]

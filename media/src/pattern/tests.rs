@@ -122,6 +122,8 @@ fn the_pictures_come_back_in_order_each_at_its_time_with_its_number() {
             discontinuities: 0,
             payload: sample.payload.clone(),
             rtp: OnceLock::new(),
+            flv: OnceLock::new(),
+            chunks: OnceLock::new(),
             arrived: OnceLock::new(),
         }));
     }

@@ -205,6 +205,17 @@ pub fn write(values: &[Value]) -> Bytes {
     out.freeze()
 }
 
+/// Writes what a data message says: its name, and its facts as an ECMA array, which is where FFmpeg
+/// looks for them.
+pub(crate) fn write_facts(name: &str, facts: &[(String, Value)]) -> Bytes {
+    let mut out = BytesMut::with_capacity(256);
+    put(&mut out, &Value::text(name));
+    out.put_u8(8);
+    out.put_u32(u32::try_from(facts.len()).unwrap_or(u32::MAX));
+    put_properties(&mut out, facts);
+    out.freeze()
+}
+
 fn put(out: &mut BytesMut, value: &Value) {
     match value {
         Value::Number(number) => {
@@ -218,11 +229,7 @@ fn put(out: &mut BytesMut, value: &Value) {
         }
         Value::Object(properties) => {
             out.put_u8(3);
-            for (name, value) in properties {
-                put_text(out, name);
-                put(out, value);
-            }
-            out.put_slice(&[0, 0, 9]);
+            put_properties(out, properties);
         }
         Value::List(values) => {
             out.put_u8(10);
@@ -233,6 +240,14 @@ fn put(out: &mut BytesMut, value: &Value) {
         }
         Value::Null => out.put_u8(5),
     }
+}
+
+fn put_properties(out: &mut BytesMut, properties: &[(String, Value)]) {
+    for (name, value) in properties {
+        put_text(out, name);
+        put(out, value);
+    }
+    out.put_slice(&[0, 0, 9]);
 }
 
 /// Texts here are ours or were read within [`STRING_BYTES_MAX`], at most three times as long when

@@ -13,6 +13,8 @@ use std::collections::HashMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+/// Our chunk size: it sets the cost of ffmpeg's publish, which adopts it.
+pub(crate) const CHUNK_BYTES: u32 = 65_536;
 /// The chunk size before anybody changes it.
 const CHUNK_BYTES_DEFAULT: usize = 128;
 /// Smaller and larger ones are refused.
@@ -407,6 +409,45 @@ fn basic_header(rest: &mut &[u8]) -> Option<(u8, u32)> {
     Some((first >> 6, id))
 }
 
+/// The full (type 0) header with which a message begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MessageHead {
+    pub(crate) type_id: u8,
+    pub(crate) stream_id: u32,
+    pub(crate) timestamp: u32,
+    /// Bytes of the payload.
+    pub(crate) length: usize,
+}
+
+impl MessageHead {
+    /// The most that [`Self::put`] writes.
+    pub(crate) const BYTES_MAX: usize = 16;
+
+    /// Begins the message on chunk stream `id` (2 … 63).
+    pub(crate) fn put(self, out: &mut BytesMut, id: u8) {
+        let time = self.timestamp.min(TIME_EXTENDED);
+        let length = u64::try_from(self.length).unwrap_or(u64::MAX);
+        out.put_u8(id & 63);
+        out.put_uint(u64::from(time), 3);
+        out.put_uint(length, 3);
+        out.put_u8(self.type_id);
+        out.put_u32_le(self.stream_id);
+        self.put_extended(out);
+    }
+
+    /// Goes on with it in another chunk (type 3).
+    pub(crate) fn put_next(self, out: &mut BytesMut, id: u8) {
+        out.put_u8(0xc0 | id & 63);
+        self.put_extended(out);
+    }
+
+    fn put_extended(self, out: &mut BytesMut) {
+        if self.timestamp >= TIME_EXTENDED {
+            out.put_u32(self.timestamp);
+        }
+    }
+}
+
 /// Writes messages with full (type 0) headers, so that nothing depends on what went before.
 #[derive(Debug)]
 pub struct ChunkWriter {
@@ -422,28 +463,26 @@ impl Default for ChunkWriter {
 }
 
 impl ChunkWriter {
+    /// A writer whose reader knows of this chunk size already.
+    pub(crate) const fn of(chunk_bytes: usize) -> Self {
+        Self { chunk_bytes }
+    }
+
     /// Appends a message on chunk stream `id` (2 … 63). A Set Chunk Size message takes effect
     /// for what follows it.
     pub fn write(&mut self, out: &mut BytesMut, id: u8, message: &Message) {
-        let time = message.timestamp.min(TIME_EXTENDED);
-        let length = u64::try_from(message.payload.len()).unwrap_or(u64::MAX);
-        let mut head = id & 63;
+        let head = MessageHead {
+            type_id: message.type_id,
+            stream_id: message.stream_id,
+            timestamp: message.timestamp,
+            length: message.payload.len(),
+        };
+        head.put(out, id);
         let mut chunks = message.payload.chunks(self.chunk_bytes);
-        let mut next = chunks.next().or(Some(&[]));
-        while let Some(chunk) = next {
-            out.put_u8(head);
-            if head & 0xc0 == 0 {
-                out.put_uint(u64::from(time), 3);
-                out.put_uint(length, 3);
-                out.put_u8(message.type_id);
-                out.put_u32_le(message.stream_id);
-            }
-            if time == TIME_EXTENDED {
-                out.put_u32(message.timestamp);
-            }
+        out.put_slice(chunks.next().unwrap_or_default());
+        for chunk in chunks {
+            head.put_next(out, id);
             out.put_slice(chunk);
-            head = 0xc0 | id & 63;
-            next = chunks.next();
         }
         if message.type_id == kind::SET_CHUNK_SIZE {
             let size = message

@@ -15,7 +15,7 @@ pub enum CloseReason {
     TimeoutHandshake,
     /// No `connect` in time.
     TimeoutConnect,
-    /// No `publish` in time.
+    /// No `publish` or `play` in time.
     TimeoutPublish,
     /// No media in time after the start.
     TimeoutMedia,
@@ -27,8 +27,6 @@ pub enum CloseReason {
     Amf,
     /// Commands out of order.
     Dialogue,
-    /// Asked to play, which this port does not do.
-    Play,
     /// The server said no.
     Refused(RefusalCode),
 }
@@ -46,7 +44,6 @@ impl CloseReason {
             Self::Chunk(err) => err.reason(),
             Self::Amf => "amf",
             Self::Dialogue => "dialogue",
-            Self::Play => "play",
             Self::Refused(code) => code.reason(),
         }
     }

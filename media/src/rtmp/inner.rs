@@ -12,11 +12,9 @@ use rml_rtmp::sessions::{
     ServerSession, ServerSessionConfig, ServerSessionEvent, ServerSessionResult,
 };
 
-use super::chunk::{ChunkReader, ChunkWriter, Message, MessageLimits, kind};
+use super::chunk::{CHUNK_BYTES, ChunkReader, ChunkWriter, Message, MessageLimits, kind};
 use super::close::CloseReason;
 
-/// Our chunk size: it sets the cost of ffmpeg's publish, which adopts it.
-pub(super) const CHUNK_BYTES: u32 = 65_536;
 pub(super) const WINDOW_BYTES: u32 = 2_500_000;
 /// The chunk stream of commands.
 pub(super) const COMMAND_ID: u8 = 3;
@@ -33,6 +31,7 @@ pub(super) struct Inner {
 pub(super) struct Outcome {
     pub(super) replies: Vec<Message>,
     pub(super) publish: Option<u32>,
+    pub(super) play: Option<u32>,
 }
 
 impl Inner {
@@ -97,6 +96,10 @@ impl Inner {
                     request_id,
                     ..
                 }) => outcome.publish = Some(request_id),
+                ServerSessionResult::RaisedEvent(ServerSessionEvent::PlayStreamRequested {
+                    request_id,
+                    ..
+                }) => outcome.play = Some(request_id),
                 ServerSessionResult::RaisedEvent(_)
                 | ServerSessionResult::UnhandleableMessageReceived(_) => {}
             }

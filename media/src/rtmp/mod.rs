@@ -1,11 +1,12 @@
-//! RTMP ingest: bytes of a publisher to samples in the hub.
+//! RTMP: bytes of a publisher to samples in the hub, and what a viewer is sent.
 //!
 //! [`chunk`] reads chunks within bounds, [`amf`] reads values within bounds, [`session`] holds the
 //! dialogue (around `rml_rtmp`, which never sees raw network bytes), [`listener`] drives sockets.
 //!
 //! The other way round, [`client`] publishes to a server.
 //!
-//! Not here: who may publish ([`crate::request`]), what the payloads mean ([`crate::flv`]).
+//! Not here: who may publish or play ([`crate::request`]), what the payloads mean and which frames
+//! a viewer is sent ([`crate::flv`]).
 
 mod aggregate;
 pub mod amf;
@@ -18,4 +19,4 @@ pub mod listener;
 mod outbox;
 pub mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,6 +16,7 @@ const STATUS_ID: u8 = 5;
 
 /// User control events (RTMP 1.0 section 7.1.7).
 const STREAM_BEGIN: u16 = 0;
+const STREAM_EOF: u16 = 1;
 const PING_REQUEST: u16 = 6;
 const PING_RESPONSE: u16 = 7;
 
@@ -52,6 +53,15 @@ impl Outbox {
 
     pub(super) fn stream_begin(&mut self, stream_id: u32) {
         self.user_control(STREAM_BEGIN, stream_id);
+    }
+
+    pub(super) fn stream_end(&mut self, stream_id: u32) {
+        self.user_control(STREAM_EOF, stream_id);
+    }
+
+    /// Asks whether the peer is there; the stamp is milliseconds.
+    pub(super) fn ping(&mut self, stamp: u32) {
+        self.user_control(PING_REQUEST, stamp);
     }
 
     fn user_control(&mut self, event: u16, value: u32) {

@@ -2,7 +2,8 @@
 //! 48 kHz stereo, encode.
 //!
 //! Samples lie on a line anchored at T of the first one decoded; packets are cut from it at regular
-//! steps, so their T is exact whatever the rounding of the publisher's stamps. What the encoder
+//! steps, so their T is exact whatever the rounding of the publisher's stamps. Missing sound is
+//! concealed up to 100 ms and silence beyond, so that the line has no hole. What the encoder
 //! puts in front is taken out: a decoder's output at T of a packet is the source's sound at that T.
 
 use std::collections::VecDeque;
@@ -19,13 +20,18 @@ use ffmpeg_next::{Error, Packet, Rational, codec, decoder, software::resampling}
 use super::encoder::{AudioCodec, AudioEncoder, RATE};
 use super::ffi;
 use crate::frame::{Codec, Frame, TrackInfo};
+use crate::time::MediaTime;
 
 /// Bits per second.
 const OPUS_BPS: u32 = 96_000;
-const AAC_BPS: u32 = 128_000;
+pub(super) const AAC_BPS: u32 = 128_000;
 /// Stamps may stray this far from the line before it is mended.
 const STRAY_MAX_US: i64 = 8_000;
-/// A gap up to this is filled with silence; a larger one starts a new line.
+/// Samples that are missing are made up from what was heard before: 100 ms at most.
+const CONCEALED_MAX: usize = 4_800;
+/// Samples that this is made of: 20 ms.
+const RECENT: usize = 960;
+/// A gap up to this is filled; a larger one starts a new line.
 const GAP_MAX_US: i64 = 10_000_000;
 
 /// From frames of the source to packets of another codec.
@@ -53,10 +59,20 @@ impl SoundConverter {
     /// # Errors
     /// FFmpeg's, when the build has no such encoder.
     pub fn open(codec: AudioCodec) -> Result<Self, Error> {
-        let bitrate_bps = match codec {
-            AudioCodec::Opus => OPUS_BPS,
-            AudioCodec::Aac => AAC_BPS,
-        };
+        Self::open_at(
+            codec,
+            match codec {
+                AudioCodec::Opus => OPUS_BPS,
+                AudioCodec::Aac => AAC_BPS,
+            },
+        )
+    }
+
+    /// Opens the encoder for so many bits per second; the decoder follows with the first frame.
+    ///
+    /// # Errors
+    /// FFmpeg's, when the build has no such encoder.
+    pub fn open_at(codec: AudioCodec, bitrate_bps: u32) -> Result<Self, Error> {
         Ok(Self {
             source: None,
             resampler: None,
@@ -85,10 +101,7 @@ impl SoundConverter {
     /// FFmpeg's, when there is no decoder for the source or the encoder fails.
     pub fn push(&mut self, frame: &Frame) -> Result<Vec<(i64, Bytes)>, Error> {
         self.follow_source(&frame.info)?;
-        if frame.discontinuities != self.discontinuities {
-            self.discontinuities = frame.discontinuities;
-            self.line = None;
-        }
+        self.follow_jumps(frame.discontinuities);
         let Some((_, decoder)) = &mut self.source else {
             return Ok(Vec::new());
         };
@@ -115,6 +128,32 @@ impl SoundConverter {
             }
         }
         self.encode()
+    }
+
+    /// Lets silence reach up to `t`, as if the source had sent it: gives the packets now complete.
+    ///
+    /// # Errors
+    /// FFmpeg's, when the encoder fails.
+    pub fn silence_until(
+        &mut self,
+        t: MediaTime,
+        discontinuities: u32,
+    ) -> Result<Vec<(i64, Bytes)>, Error> {
+        self.follow_jumps(discontinuities);
+        let t = t.as_micros();
+        let line = self.line.get_or_insert_with(|| Line::new(t));
+        if !line.push(t, &[]) {
+            self.line = Some(Line::new(t));
+        }
+        self.encode()
+    }
+
+    /// A jump of T begins a new line.
+    fn follow_jumps(&mut self, discontinuities: u32) {
+        if discontinuities != self.discontinuities {
+            self.discontinuities = discontinuities;
+            self.line = None;
+        }
     }
 
     fn follow_source(&mut self, info: &Arc<TrackInfo>) -> Result<(), Error> {
@@ -206,6 +245,8 @@ struct Line {
     /// Number of the first sample still waiting.
     taken: i64,
     waiting: VecDeque<[f32; 2]>,
+    /// The newest samples of the source.
+    recent: VecDeque<[f32; 2]>,
 }
 
 impl Line {
@@ -214,6 +255,7 @@ impl Line {
             anchor,
             taken: 0,
             waiting: VecDeque::new(),
+            recent: VecDeque::new(),
         }
     }
 
@@ -229,13 +271,44 @@ impl Line {
             let width = stray.abs() * i64::from(RATE) / 1_000_000;
             let width = usize::try_from(width).unwrap_or(0);
             if stray > 0 {
-                self.waiting.extend(std::iter::repeat_n([0.0; 2], width));
+                self.conceal(width);
             } else {
                 from = width.min(samples.len());
             }
         }
         self.waiting.extend(samples.iter().skip(from));
+        self.recent.extend(samples);
+        let old = self.recent.len().saturating_sub(RECENT);
+        self.recent.drain(..old);
         true
+    }
+
+    /// Stands in for samples that are missing: what was heard last, back and forth, and ever less
+    /// of it; silence where too many are.
+    fn conceal(&mut self, count: usize) {
+        let fades = if count <= CONCEALED_MAX {
+            CONCEALED_MAX
+        } else {
+            RECENT
+        };
+        let length = self.recent.len();
+        for at in 0..count {
+            let place = at % (2 * length).max(1);
+            let back = if place < length {
+                length - 1 - place
+            } else {
+                place - length
+            };
+            let left = fades.saturating_sub(at);
+            let [left, fades] = [left, fades].map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+            let gain = f32::from(left) / f32::from(fades);
+            let heard = self.recent.get(back).copied().unwrap_or_default();
+            self.waiting.push_back(heard.map(|level| level * gain));
+        }
+        // What comes after so much silence is not like what came before.
+        if count > CONCEALED_MAX {
+            self.recent.clear();
+        }
     }
 
     /// The next `count` samples and the number of the first.

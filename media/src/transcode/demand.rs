@@ -13,6 +13,8 @@ const STALL_FRAMES: u64 = 30;
 const FAILURES_MAX: usize = 3;
 const FAILURES_WITHIN: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_secs(300);
+/// One that found no place tries again after this.
+const NO_PLACE: Duration = Duration::from_secs(5);
 
 /// What the driver has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,11 @@ impl Demand {
         }
     }
 
+    /// Whether the converter does not run.
+    pub(super) const fn is_off(&self) -> bool {
+        matches!(self.phase, Phase::Idle | Phase::Resting { .. })
+    }
+
     /// Whether failures keep the converter off.
     pub(super) const fn is_resting(&self) -> bool {
         matches!(self.phase, Phase::Resting { .. })
@@ -99,7 +106,25 @@ impl Demand {
 
     /// The converter cannot work here: it rests at once.
     pub(super) fn rest(&mut self, now: Instant) {
-        self.phase = Phase::Resting { until: now + REST };
+        self.rest_for(now, REST);
+    }
+
+    /// There is no place for the converter now: it may try again in a moment.
+    pub(super) fn wait(&mut self, now: Instant) {
+        self.rest_for(now, NO_PLACE);
+    }
+
+    fn rest_for(&mut self, now: Instant, time: Duration) {
+        self.phase = Phase::Resting { until: now + time };
+    }
+
+    /// The converter may not run, whoever wants it. True when it has to stop.
+    pub(super) fn halt(&mut self) -> bool {
+        let runs = matches!(self.phase, Phase::Running | Phase::Lingering { .. });
+        if runs {
+            self.phase = Phase::Idle;
+        }
+        runs
     }
 }
 

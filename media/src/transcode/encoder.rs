@@ -3,24 +3,18 @@
 //! Times are microseconds of T. What leaves is in the form `Frame` has: NAL units with four-byte
 //! lengths and no parameter sets, raw AAC, Opus packets.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
-
 use bytes::{Bytes, BytesMut};
 use ffmpeg_next::util::channel_layout::ChannelLayout;
 use ffmpeg_next::util::format::{Pixel, Sample, sample};
 use ffmpeg_next::util::{frame, picture};
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, codec, encoder};
 
-use super::ffi;
+use super::{choice, ffi};
 use crate::bitstream::h264::{self, Config, NalKind};
 use crate::frame::{Codec, Shape, TrackInfo};
 
 /// Sets of each kind that one access unit may bring.
 const SETS_MAX: usize = 4;
-
-/// Encoders whose failure was logged: each is told once in the process.
-static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// How a picture is to be encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +56,9 @@ pub struct NoEncoder {
 /// An open H.264 encoder.
 pub struct VideoEncoder {
     encoder: encoder::video::Encoder,
+    name: &'static str,
+    /// Where its pictures have to lie, if not in memory.
+    surfaces: Option<ffi::Surfaces>,
     settings: VideoSettings,
     info: Option<TrackInfo>,
 }
@@ -75,7 +72,7 @@ impl std::fmt::Debug for VideoEncoder {
 }
 
 impl VideoEncoder {
-    /// Opens the first of `names` that works.
+    /// Opens the first of `names` that works here ([`choice::try_out`]).
     ///
     /// # Errors
     /// [`NoEncoder`] when none does.
@@ -83,24 +80,68 @@ impl VideoEncoder {
         names: impl IntoIterator<Item = &'a str>,
         settings: &VideoSettings,
     ) -> Result<Self, NoEncoder> {
-        ffi::init();
         let mut tried = Vec::new();
         for name in names {
-            match open_video(name, settings) {
-                Ok(encoder) => {
-                    let (settings, info) = (settings.clone(), None);
-                    return Ok(Self {
-                        encoder,
-                        settings,
-                        info,
-                    });
+            if choice::try_out(name).is_ok() {
+                match Self::open_one(name, settings) {
+                    Ok(encoder) => return Ok(encoder),
+                    Err(error) => {
+                        tracing::warn!(encoder = name, %error, ?settings, "no encoder opened");
+                    }
                 }
-                Err(error) => tell_once(name, error),
             }
             tried.push(name);
         }
         let names = tried.join(", ");
         Err(NoEncoder { names })
+    }
+
+    pub(super) fn open_one(name: &str, settings: &VideoSettings) -> Result<Self, Error> {
+        ffi::init();
+        let codec = encoder::find_by_name(name).ok_or(Error::EncoderNotFound)?;
+        let mut context = codec::Context::new_with_codec(codec);
+        let rate = i32::try_from(settings.bitrate_bps).map_err(|_huge| Error::InvalidData)?;
+        let fps = i32::try_from(settings.frame_rate.clamp(1, 240)).unwrap_or(30);
+        ffi::set_single_thread(&mut context);
+        ffi::set_buffer_bits(&mut context, rate);
+        let (width, height) = (settings.width, settings.height);
+        let surfaces = match choice::is_on_device(name) {
+            true => Some(ffi::Surfaces::vaapi(width, height)?),
+            false => None,
+        };
+        if let Some(surfaces) = &surfaces {
+            surfaces.attach(&mut context)?;
+        }
+        let mut video = context.encoder().video()?;
+        let bits = usize::try_from(rate).map_err(|_negative| Error::InvalidData)?;
+        video.set_width(width);
+        video.set_height(height);
+        let is_plain = surfaces.is_none();
+        let format = choice::format_of(name);
+        video.set_format(if is_plain { format } else { Pixel::VAAPI });
+        video.set_time_base(Rational(1, 1_000_000));
+        video.set_frame_rate(Some(Rational(fps, 1)));
+        video.set_bit_rate(bits);
+        video.set_max_bit_rate(bits);
+        video.set_gop(settings.gop);
+        video.set_max_b_frames(usize::from(settings.b_frames));
+        Ok(Self {
+            encoder: video.open_with(choice::options(name, settings))?,
+            name: choice::label(name),
+            surfaces,
+            settings: settings.clone(),
+            info: None,
+        })
+    }
+
+    /// FFmpeg's name of it.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// How it wants its pictures.
+    pub fn format(&self) -> Pixel {
+        choice::format_of(self.name)
     }
 
     /// The picture size it was opened with.
@@ -113,7 +154,7 @@ impl VideoEncoder {
         self.info.as_ref()
     }
 
-    /// Encodes a 4:2:0 picture shown at `t` microseconds; returns what is ready.
+    /// Encodes a picture of its [`Self::format`] shown at `t` microseconds; returns what is ready.
     ///
     /// # Errors
     /// FFmpeg's, when the encoder refuses the picture.
@@ -123,12 +164,17 @@ impl VideoEncoder {
         t: i64,
         is_key: bool,
     ) -> Result<Vec<Encoded>, Error> {
-        picture.set_pts(Some(t));
         let kind = if is_key {
             picture::Type::I
         } else {
             picture::Type::None
         };
+        let mut uploaded = None;
+        if let Some(surfaces) = &self.surfaces {
+            uploaded = Some(surfaces.upload(picture)?);
+        }
+        let picture = uploaded.as_mut().unwrap_or(picture);
+        picture.set_pts(Some(t));
         picture.set_kind(kind);
         self.encoder.send_frame(picture)?;
         Ok(self.drain())
@@ -190,56 +236,6 @@ impl VideoEncoder {
     }
 }
 
-fn tell_once(name: &str, error: Error) {
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.insert(name.to_owned()) {
-        tracing::warn!(encoder = name, %error, "this encoder does not work here, trying the next");
-    }
-}
-
-fn open_video(name: &str, settings: &VideoSettings) -> Result<encoder::video::Encoder, Error> {
-    let codec = encoder::find_by_name(name).ok_or(Error::EncoderNotFound)?;
-    let mut context = codec::Context::new_with_codec(codec);
-    let rate = i32::try_from(settings.bitrate_bps).map_err(|_huge| Error::InvalidData)?;
-    let fps = i32::try_from(settings.frame_rate.clamp(1, 240)).unwrap_or(30);
-    ffi::set_single_thread(&mut context);
-    ffi::set_buffer_bits(&mut context, rate);
-    let mut video = context.encoder().video()?;
-    let bits = usize::try_from(rate).map_err(|_negative| Error::InvalidData)?;
-    video.set_width(settings.width);
-    video.set_height(settings.height);
-    video.set_format(Pixel::YUV420P);
-    video.set_time_base(Rational(1, 1_000_000));
-    video.set_frame_rate(Some(Rational(fps, 1)));
-    video.set_bit_rate(bits);
-    video.set_max_bit_rate(bits);
-    video.set_gop(settings.gop);
-    video.set_max_b_frames(usize::from(settings.b_frames));
-    video.open_with(options(name, settings))
-}
-
-fn options(name: &str, settings: &VideoSettings) -> Dictionary<'static> {
-    let mut options = Dictionary::new();
-    let is_clean = settings.b_frames == 0;
-    if name == "libx264" {
-        options.set("preset", "veryfast");
-        options.set("forced-idr", "1");
-        options.set("profile", if is_clean { "baseline" } else { "high" });
-        if is_clean {
-            options.set("tune", "zerolatency");
-        }
-        // zerolatency would cut each picture into slices.
-        let params = "scenecut=0:sliced-threads=0:rc-lookahead=10:repeat-headers=1:annexb=1";
-        let params = if is_clean {
-            params.replace("rc-lookahead=10", "rc-lookahead=0:sync-lookahead=0")
-        } else {
-            params.to_owned()
-        };
-        options.set("x264-params", &params);
-    }
-    options
-}
-
 /// Which sound encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AudioCodec {
@@ -247,6 +243,16 @@ pub enum AudioCodec {
     Aac,
     /// Opus with 20 ms packets and in-band error correction.
     Opus,
+}
+
+impl AudioCodec {
+    /// FFmpeg's name of its encoder.
+    pub const fn encoder(self) -> &'static str {
+        match self {
+            Self::Aac => "aac",
+            Self::Opus => "libopus",
+        }
+    }
 }
 
 /// An open encoder of 48 kHz stereo sound.
@@ -271,11 +277,11 @@ impl AudioEncoder {
     /// FFmpeg's, when the build has no such encoder.
     pub fn open(codec: AudioCodec, bitrate_bps: u32) -> Result<Self, Error> {
         ffi::init();
-        let (name, format) = match codec {
-            AudioCodec::Aac => ("aac", Sample::F32(sample::Type::Planar)),
-            AudioCodec::Opus => ("libopus", Sample::F32(sample::Type::Packed)),
+        let format = match codec {
+            AudioCodec::Aac => Sample::F32(sample::Type::Planar),
+            AudioCodec::Opus => Sample::F32(sample::Type::Packed),
         };
-        let found = encoder::find_by_name(name).ok_or(Error::EncoderNotFound)?;
+        let found = encoder::find_by_name(codec.encoder()).ok_or(Error::EncoderNotFound)?;
         let mut context = codec::Context::new_with_codec(found);
         ffi::set_single_thread(&mut context);
         context.set_flags(codec::Flags::GLOBAL_HEADER);

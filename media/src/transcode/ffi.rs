@@ -4,13 +4,17 @@
 //! fields it writes.
 #![expect(
     unsafe_code,
-    reason = "ffmpeg-next has no setter for extradata, thread_count and rc_buffer_size"
+    reason = "ffmpeg-next has no setter for extradata, thread_count and rc_buffer_size, and no \
+              call for pictures on a graphics device"
 )]
 
 use std::ptr;
 use std::sync::Once;
 
 use ffmpeg_next::{Error, codec, ffi};
+
+/// Pictures that can be on a device at once.
+const SURFACES: i32 = 8;
 
 static INIT: Once = Once::new();
 
@@ -90,6 +94,12 @@ pub(super) fn initial_padding(context: &codec::Context) -> u32 {
     u32::try_from(padding).unwrap_or(0)
 }
 
+/// How coarse an encoder of still pictures may be with this one.
+pub(super) fn set_quality(picture: &mut ffmpeg_next::frame::Video, quality: i32) {
+    // SAFETY: the frame is alive and borrowed mutably.
+    unsafe { (*picture.as_mut_ptr()).quality = quality }
+}
+
 /// Whether a decoded picture came from a keyframe.
 pub(super) fn is_key(picture: &ffmpeg_next::frame::Video) -> bool {
     // SAFETY: the frame is alive and not changed while borrowed.
@@ -105,5 +115,90 @@ pub(super) fn share(picture: &ffmpeg_next::frame::Video) -> Option<ffmpeg_next::
     unsafe {
         let shared = ffi::av_frame_clone(picture.as_ptr());
         (!shared.is_null()).then(|| ffmpeg_next::frame::Video::wrap(shared))
+    }
+}
+
+/// Memory of a graphics device for pictures of one size.
+pub(super) struct Surfaces(*mut ffi::AVBufferRef);
+
+// SAFETY: a counted reference, whose counts are atomic; it is used by one thread at a time.
+unsafe impl Send for Surfaces {}
+
+impl Surfaces {
+    /// Opens the first device that VA-API finds.
+    pub(super) fn vaapi(width: u32, height: u32) -> Result<Self, Error> {
+        let size = |side: u32| i32::try_from(side).map_err(|_huge| Error::InvalidData);
+        let (width, height) = (size(width)?, size(height)?);
+        let mut device = ptr::null_mut();
+        let kind = ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_VAAPI;
+        // SAFETY: `device` takes a new reference or stays null; no name and no options are given.
+        let code = unsafe {
+            ffi::av_hwdevice_ctx_create(&mut device, kind, ptr::null(), ptr::null_mut(), 0)
+        };
+        if code < 0 {
+            return Err(Error::from(code));
+        }
+        // SAFETY: `device` is a reference of ours, released once the frames hold their own. What
+        // is allocated is null or a frames context that nobody else knows before it is set up.
+        unsafe {
+            let frames = ffi::av_hwframe_ctx_alloc(device);
+            ffi::av_buffer_unref(&mut device);
+            if frames.is_null() {
+                return Err(Error::Other { errno: ffi::ENOMEM });
+            }
+            let surfaces = Self(frames);
+            let context = (*frames).data.cast::<ffi::AVHWFramesContext>();
+            (*context).format = ffi::AVPixelFormat::AV_PIX_FMT_VAAPI;
+            (*context).sw_format = ffi::AVPixelFormat::AV_PIX_FMT_NV12;
+            (*context).width = width;
+            (*context).height = height;
+            (*context).initial_pool_size = SURFACES;
+            match ffi::av_hwframe_ctx_init(frames) {
+                code if code < 0 => Err(Error::from(code)),
+                _ => Ok(surfaces),
+            }
+        }
+    }
+
+    /// Lets an encoder that is not yet open take pictures from here.
+    pub(super) fn attach(&self, context: &mut codec::Context) -> Result<(), Error> {
+        // SAFETY: the context is alive, borrowed mutably, not yet open, and had no frames; it
+        // releases this reference when dropped.
+        unsafe {
+            let frames = ffi::av_buffer_ref(self.0);
+            if frames.is_null() {
+                return Err(Error::Other { errno: ffi::ENOMEM });
+            }
+            (*context.as_mut_ptr()).hw_frames_ctx = frames;
+        }
+        Ok(())
+    }
+
+    /// A copy of a picture there.
+    pub(super) fn upload(
+        &self,
+        picture: &ffmpeg_next::frame::Video,
+    ) -> Result<ffmpeg_next::frame::Video, Error> {
+        let mut out = ffmpeg_next::frame::Video::empty();
+        // SAFETY: both frames are alive; `out` is ours and empty, and takes a buffer of the pool,
+        // of the size that the picture has.
+        unsafe {
+            let code = ffi::av_hwframe_get_buffer(self.0, out.as_mut_ptr(), 0);
+            if code < 0 {
+                return Err(Error::from(code));
+            }
+            let code = ffi::av_hwframe_transfer_data(out.as_mut_ptr(), picture.as_ptr(), 0);
+            if code < 0 {
+                return Err(Error::from(code));
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Drop for Surfaces {
+    fn drop(&mut self) {
+        // SAFETY: the reference is ours, and nobody uses it after this.
+        unsafe { ffi::av_buffer_unref(&mut self.0) }
     }
 }

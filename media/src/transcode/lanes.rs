@@ -7,9 +7,13 @@
 //! - A picture is decoded once, whatever the number of tracks made of it (I16).
 //! - Which pictures become keyframes is decided before the encoders, so that all tracks have theirs
 //!   at equal T (I17); the first picture of a track is one (I31).
-//! - An encoder that is too slow loses pictures of its own track. It delays the others once, by a
-//!   second at most.
+//! - One decoder means one place in the source. A track that shall begin behind it takes the
+//!   decoder back: the source is decoded a second time from there, the others are not given what
+//!   they had, and keyframes fall where they fell the first time.
+//! - An encoder that is too slow loses pictures of its own track and delays no other: while a burst
+//!   is made up for, only those are waited for that are faster than their pictures come.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,8 +27,8 @@ use super::decoder::VideoDecoder;
 use super::encoder::Encoded;
 use super::video::{KeyGrid, PictureEncoder, PictureError, Target, Thinner};
 use super::worker::{FRAMES_MAX, Output, Refused, Signals};
-use super::{ConvertConfig, ffi, ladder};
-use crate::broadcast::{Broadcast, TrackWriter};
+use super::{ConvertConfig, ffi};
+use crate::broadcast::{Broadcast, Making, TrackWriter};
 use crate::frame::{Frame, TrackId, TrackInfo};
 use crate::time::MediaTime;
 
@@ -35,8 +39,12 @@ const PICTURES_MAX: usize = 4;
 const CAUGHT_UP_US: i64 = 200_000;
 /// A publisher's burst may put the decoder this far behind without loss; the ring keeps the rest.
 const BEHIND_MAX_US: i64 = 1_000_000;
-/// An encoder that was too slow is not waited for before it kept up for so long.
-const PATIENCE_AFTER: Duration = Duration::from_secs(2);
+/// An encoder keeps up that needs at most this part of the time between two pictures.
+const KEEPS_UP_PERCENT: i64 = 90;
+/// Pictures farther apart say nothing about their rate.
+const STEP_MAX_US: i64 = 1_000_000;
+/// So long it is known where keyframes were: at least as long as the source's ring reaches.
+const KEYS_KEPT_US: i64 = 20_000_000;
 /// Keyframes that somebody asked for are at least this far apart (I32).
 const FORCED_EVERY: Duration = Duration::from_millis(500);
 
@@ -60,6 +68,8 @@ pub(super) struct Lanes {
     arrivals: Arrivals,
     /// Pictures decoded.
     pub(super) decoded: Arc<AtomicU64>,
+    /// Microseconds that the decoder needs for a frame.
+    pub(super) decode_us: Arc<AtomicU64>,
     /// Set when the source can never be decoded.
     pub(super) hopeless: Arc<OnceLock<&'static str>>,
 }
@@ -77,19 +87,26 @@ impl Lanes {
             input,
             arrivals: Arc::default(),
             decoded: Arc::default(),
+            decode_us: Arc::default(),
             hopeless: Arc::default(),
         };
         let decoding = Decoding {
             lanes: Vec::new(),
             arrivals: Arc::clone(&lanes.arrivals),
             decoded: Arc::clone(&lanes.decoded),
+            decode_us: Arc::clone(&lanes.decode_us),
             hopeless: Arc::clone(&lanes.hopeless),
+            taken: None,
+            passed: i64::MIN,
+            keys: VecDeque::new(),
             grid: KeyGrid::new(config.gop),
             is_key_due: false,
             forced: None,
             behind_max_us: None,
             discontinuities: 0,
             source: broadcast.made(TrackId::Video),
+            clean_lines_max: broadcast.clean_lines_max(),
+            broadcast: Arc::clone(broadcast),
         };
         let thread = Builder::new().name("decode".into());
         thread.spawn(move || decoding.run(&work))?;
@@ -97,7 +114,7 @@ impl Lanes {
     }
 
     /// Hands a frame to the decoder without waiting.
-    pub(super) fn offer(&self, frame: Arc<Frame>) -> Result<(), Refused> {
+    pub(super) fn offer(&self, frame: Arc<Frame>) -> Result<(), Refused<Arc<Frame>>> {
         match self.input.try_send(Work::Frame(frame)) {
             Err(TrySendError::Full(Work::Frame(frame))) => Err(Refused::Full(frame)),
             Err(TrySendError::Disconnected(_)) => Err(Refused::Gone),
@@ -106,27 +123,33 @@ impl Lanes {
     }
 
     /// Starts an encoder.
-    pub(super) fn add(&self, track: TrackId) -> std::io::Result<Encoding> {
-        let target = match ladder::of_track(track) {
+    pub(super) fn add(&self, making: Making, begin: Begin) -> std::io::Result<Encoding> {
+        let track = making.job().track();
+        let target = match self.broadcast.ladder().of_track(track) {
             Some(rung) => Target::Rung(rung),
             None => Target::Clean {
                 lines_max: self.config.clean_height_max,
             },
         };
-        let out = Output::new(&self.broadcast, track);
+        let out = Output::new(&self.broadcast, making);
         let (pictures, due) = sync_channel(PICTURES_MAX);
+        let written = out.writer.newest_dts().map(MediaTime::as_micros);
+        let (from, is_back) = match begin {
+            Begin::Next => (None, true),
+            Begin::At(t) => (Some(t), true),
+            Begin::Again(t) => (Some(t), false),
+        };
+        let before = from.map(|from| from.as_micros() - 1);
         let lane = Lane {
             pictures,
-            after: out
-                .writer
-                .newest_dts()
-                .map_or(i64::MIN, MediaTime::as_micros),
+            after: written.max(before).unwrap_or(i64::MIN),
             writer: out.writer.clone(),
             signals: Arc::clone(&out.signals),
             thinner: target.thinner(),
+            is_back,
             has_begun: false,
             misses_key: false,
-            impatient_until: None,
+            step_us: 0,
         };
         let encoding = Encoding {
             track,
@@ -140,6 +163,17 @@ impl Lanes {
         encoding.look();
         Ok(encoding)
     }
+}
+
+/// What an encoder that starts is given first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// What is decoded next.
+    Next,
+    /// The picture at this T, which the decoder has still to come to.
+    At(MediaTime),
+    /// The picture at this T, once the decoder has gone back.
+    Again(MediaTime),
 }
 
 /// A running encoder.
@@ -161,7 +195,7 @@ impl Drop for Encoding {
     fn drop(&mut self) {
         self.signals.end();
         self.look();
-        let dropped = self.signals.dropped.load(Ordering::Relaxed);
+        let dropped = self.signals.making.job().dropped();
         if dropped > 0 {
             let track = self.track;
             tracing::warn!(dropped, %track, "pictures left out: the encoder is slow");
@@ -177,6 +211,8 @@ struct Picture {
     t: i64,
     is_key: bool,
     discontinuities: u32,
+    /// Lines that `clean` may have.
+    clean_lines_max: u32,
     picture: Video,
 }
 
@@ -189,11 +225,14 @@ struct Lane {
     writer: TrackWriter,
     signals: Arc<Signals>,
     thinner: Thinner,
+    /// False while the decoder has yet to go back for it.
+    is_back: bool,
     /// True once it was given its first keyframe.
     has_begun: bool,
     /// A keyframe was dropped, and none was taken since.
     misses_key: bool,
-    impatient_until: Option<Instant>,
+    /// Mean distance of the pictures given.
+    step_us: i64,
 }
 
 /// Whether the decoder waits for an encoder whose queue is full.
@@ -201,7 +240,7 @@ struct Lane {
 enum Wait {
     /// It is too far behind: the picture is dropped.
     Never,
-    /// Others wait with it: only for one that kept up so far.
+    /// Others wait with it: only for one that is faster than its pictures come.
     Patiently,
     /// There is no other.
     Always,
@@ -218,18 +257,37 @@ impl Lane {
     /// Whether the picture at `t` should be a keyframe for this track's sake.
     fn wants_key(&self, t: i64) -> bool {
         let is_lacking = self.misses_key || !self.has_begun;
-        t > self.after && (is_lacking || self.writer.wants_keyframe(MediaTime::from_micros(t)))
+        self.is_back
+            && t > self.after
+            && (is_lacking || self.writer.wants_keyframe(MediaTime::from_micros(t)))
     }
 
-    fn hand(&mut self, now: Instant, picture: Picture, wait: Wait) -> Handed {
+    /// Whether the encoder is faster than its pictures come, as far as that is known.
+    fn keeps_up(&self) -> bool {
+        let effort_us = self.signals.effort_us.load(Ordering::Relaxed);
+        let effort_us = i64::try_from(effort_us).unwrap_or(i64::MAX);
+        effort_us.saturating_mul(100) <= self.step_us * KEEPS_UP_PERCENT || self.step_us == 0
+    }
+
+    fn note_step(&mut self, t: i64) {
+        let step_us = t.saturating_sub(self.after).min(STEP_MAX_US);
+        if self.has_begun {
+            self.step_us = match self.step_us {
+                0 => step_us,
+                mean => mean + (step_us - mean) / 8,
+            };
+        }
+    }
+
+    fn hand(&mut self, picture: Picture, wait: Wait) -> Handed {
         let (t, is_key) = (picture.t, picture.is_key);
-        let is_wanted = t > self.after && (self.has_begun || is_key);
+        let is_wanted = self.is_back && t > self.after && (self.has_begun || is_key);
         if !is_wanted || !self.thinner.keeps(t, is_key) {
             return Handed::Taken;
         }
         let may_wait = match wait {
             Wait::Never => false,
-            Wait::Patiently => self.impatient_until.is_none_or(|until| now >= until),
+            Wait::Patiently => self.keeps_up(),
             Wait::Always => true,
         };
         let sent = match self.pictures.try_send(picture) {
@@ -241,14 +299,14 @@ impl Lane {
         };
         match sent {
             Ok(()) => {
+                self.note_step(t);
                 (self.after, self.has_begun) = (t, true);
                 self.misses_key &= !is_key;
                 Handed::Taken
             }
             Err(TrySendError::Full(_)) => {
-                self.impatient_until = Some(now + PATIENCE_AFTER);
                 self.misses_key |= is_key;
-                self.signals.dropped.fetch_add(1, Ordering::Relaxed);
+                self.signals.making.count_dropped();
                 Handed::Taken
             }
             Err(TrySendError::Disconnected(_)) => Handed::Gone,
@@ -260,7 +318,14 @@ struct Decoding {
     lanes: Vec<Lane>,
     arrivals: Arrivals,
     decoded: Arc<AtomicU64>,
+    decode_us: Arc<AtomicU64>,
     hopeless: Arc<OnceLock<&'static str>>,
+    /// Decode time of the newest frame taken.
+    taken: Option<MediaTime>,
+    /// T of the newest picture passed on; what is older is seen a second time.
+    passed: i64,
+    /// T of the keyframes among those passed on.
+    keys: VecDeque<i64>,
     grid: KeyGrid,
     /// The next picture becomes a keyframe.
     is_key_due: bool,
@@ -272,6 +337,9 @@ struct Decoding {
     discontinuities: u32,
     /// What can be measured of the source.
     source: TrackWriter,
+    broadcast: Arc<Broadcast>,
+    /// Lines that `clean` may have.
+    clean_lines_max: u32,
 }
 
 impl Decoding {
@@ -284,10 +352,17 @@ impl Decoding {
                 .as_ref()
                 .is_some_and(|(info, _)| info.is_same_format(&frame.info));
             let is_jump = frame.discontinuities != self.discontinuities;
-            if !is_same || is_jump {
+            let is_again = self.taken.replace(frame.dts) >= Some(frame.dts);
+            if !is_same || is_jump || is_again {
                 let left = open.as_mut().map(|(_, decoder)| decoder.finish());
+                // What is decoded again comes again, and then in whole.
+                let left = left.filter(|_| !is_again);
                 self.pass_on(left.unwrap_or_default());
                 self.discontinuities = frame.discontinuities;
+            }
+            if is_again {
+                self.behind_max_us = None;
+                self.lanes.iter_mut().for_each(|lane| lane.is_back = true);
             }
             if !is_same {
                 // Encoders that have to change their size begin with a keyframe: so do the others.
@@ -303,10 +378,23 @@ impl Decoding {
                 };
             }
             if let Some((_, decoder)) = &mut open {
+                let began = Instant::now();
                 let pictures = decoder.decode(&frame);
+                self.note_effort(began.elapsed());
                 self.pass_on(pictures);
             }
         }
+    }
+
+    /// A running mean over some sixteen frames, in which one that was interrupted counts little.
+    fn note_effort(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let mean = self.decode_us.load(Ordering::Relaxed);
+        let mean = match mean {
+            0 => us,
+            mean => mean - mean / 16 + us.min(2 * mean) / 16,
+        };
+        self.decode_us.store(mean, Ordering::Relaxed);
     }
 
     /// Takes over encoders that came and lets go of those that went.
@@ -323,6 +411,9 @@ impl Decoding {
     }
 
     fn pass_on_one(&mut self, now: Instant, t: i64, picture: &Video) {
+        let lines_max = self.broadcast.clean_lines_max();
+        // Another size begins with a keyframe, and where one track has one all have.
+        self.is_key_due |= std::mem::replace(&mut self.clean_lines_max, lines_max) != lines_max;
         let is_key = self.is_key(now, t, picture);
         let newest = self.source.newest_dts();
         let behind_us = newest.map_or(0, |n| n.as_micros() - t);
@@ -335,7 +426,7 @@ impl Decoding {
             1 => Wait::Always,
             _ => Wait::Patiently,
         };
-        let discontinuities = self.discontinuities;
+        let (discontinuities, clean_lines_max) = (self.discontinuities, self.clean_lines_max);
         self.lanes.retain_mut(|lane| {
             // Without memory for a handle there is none for anything else.
             let Some(picture) = ffi::share(picture) else {
@@ -345,9 +436,10 @@ impl Decoding {
                 t,
                 is_key,
                 discontinuities,
+                clean_lines_max,
                 picture,
             };
-            lane.hand(now, picture, wait) != Handed::Gone
+            lane.hand(picture, wait) != Handed::Gone
         });
         if is_key {
             let t = MediaTime::from_micros(t);
@@ -357,6 +449,21 @@ impl Decoding {
 
     /// Whether the picture at `t` becomes a keyframe, of all tracks.
     fn is_key(&mut self, now: Instant, t: i64, picture: &Video) -> bool {
+        if t <= self.passed {
+            return self.keys.contains(&t);
+        }
+        self.passed = t;
+        let is_key = self.is_new_key(now, t, picture);
+        if is_key {
+            self.keys.push_back(t);
+        }
+        while self.keys.front().is_some_and(|key| t - key > KEYS_KEPT_US) {
+            self.keys.pop_front();
+        }
+        is_key
+    }
+
+    fn is_new_key(&mut self, now: Instant, t: i64, picture: &Video) -> bool {
         let gop = self.source.gop();
         let is_due = self.grid.is_key(t, ffi::is_key(picture), gop);
         let is_due = std::mem::take(&mut self.is_key_due) || is_due;
@@ -373,11 +480,22 @@ impl Decoding {
 }
 
 fn encode(pictures: &Receiver<Picture>, (out, target): (&Output, Target), config: &ConvertConfig) {
-    let mut encoder = PictureEncoder::new(config.encoders(), target);
+    let mut encoder = PictureEncoder::new(config.encoders(), target, out.broadcast.ladder());
+    #[cfg(test)]
+    encoder.strike_with(config.fault(out.writer.track()));
     while let Ok(picture) = pictures.recv() {
         let facts = || out.broadcast.facts(TrackId::Video);
+        let (began, opened) = (Instant::now(), encoder.opened());
+        encoder.limit_clean(picture.clean_lines_max);
         match encoder.encode((picture.t, picture.picture), picture.is_key, facts) {
-            Ok(made) => write(made, &encoder, out, picture.discontinuities),
+            Ok(made) => {
+                out.signals.making.name(encoder.name());
+                // One that is opened takes longer, once.
+                if encoder.opened() == opened {
+                    out.signals.note_effort(began.elapsed());
+                }
+                write(made, &encoder, out, picture.discontinuities);
+            }
             Err(PictureError::NoEncoder(error)) => {
                 tracing::error!(%error, "viewers who need a re-encoded picture get none");
                 out.give_up("no_encoder");
@@ -408,6 +526,8 @@ fn write(made: Vec<Encoded>, encoder: &PictureEncoder<'_>, out: &Output, discont
             discontinuities,
             payload: unit.payload,
             rtp: OnceLock::new(),
+            flv: OnceLock::new(),
+            chunks: OnceLock::new(),
             arrived: OnceLock::new(),
         });
     }

@@ -10,29 +10,32 @@
 //! - Nobody watching means nothing is encoded, but for the linger.
 
 pub mod audio;
+pub mod choice;
 pub mod decoder;
 mod demand;
 pub mod encoder;
 mod ffi;
+pub(crate) mod forecast;
 pub mod ladder;
 mod lanes;
+pub mod overload;
 mod pictures;
 #[cfg(test)]
 mod tests;
+pub mod thumbnail;
 mod video;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::demand::{Demand, StallWatch, Step};
-use self::worker::{Refused, Worker};
+use self::worker::{Heard, Refused, Worker};
 use crate::broadcast::{Broadcast, Cursor, Ended, Start};
-use crate::frame::{Frame, TrackId};
+use crate::frame::TrackId;
 
 /// How long a frame waits before it is offered again to a full queue.
 const RETRY: Duration = Duration::from_millis(4);
@@ -50,6 +53,11 @@ pub struct ConvertConfig {
     pub linger: Duration,
     /// Lines of `clean` at most.
     pub clean_height_max: u32,
+    /// Whether `aac` is silence while the publisher sends no sound.
+    pub has_silent_audio: bool,
+    /// What goes wrong with the encoders of these tracks.
+    #[cfg(test)]
+    pub(crate) faults: Vec<(TrackId, tests::Fault)>,
 }
 
 impl Default for ConvertConfig {
@@ -58,8 +66,11 @@ impl Default for ConvertConfig {
             encoder: "libx264".into(),
             encoder_fallback: vec!["libopenh264".into()],
             gop: Duration::from_secs(2),
-            linger: Duration::from_secs(10),
+            linger: Duration::from_secs(15),
             clean_height_max: 1_080,
+            has_silent_audio: false,
+            #[cfg(test)]
+            faults: Vec::new(),
         }
     }
 }
@@ -99,7 +110,9 @@ struct Feed {
     worker: Worker,
     cursor: Cursor,
     /// Taken from the ring but not yet by the queue.
-    waiting: Option<Arc<Frame>>,
+    waiting: Option<Heard>,
+    /// The picture, whose length silence has while there never was a sound.
+    silence: Option<Cursor>,
     stall: StallWatch,
 }
 
@@ -123,7 +136,7 @@ async fn follow_sound(broadcast: &Arc<Broadcast>, track: TrackId, config: &Conve
     loop {
         changes.mark_unchanged();
         match demand.step(Instant::now(), broadcast.users(track)) {
-            Step::Start => match Feed::start(broadcast, track) {
+            Step::Start => match Feed::start(broadcast, track, config) {
                 Ok(started) => feed = Some(started),
                 Err(error) => {
                     tracing::error!(%error, %track, "no thread for a converter");
@@ -175,13 +188,21 @@ async fn run_feed(feed: &mut Option<Feed>) -> Stopped {
 
 impl Feed {
     /// The sound is made from the picture's newest keyframe on, where viewers begin.
-    fn start(broadcast: &Arc<Broadcast>, track: TrackId) -> std::io::Result<Self> {
+    fn start(
+        broadcast: &Arc<Broadcast>,
+        track: TrackId,
+        config: &ConvertConfig,
+    ) -> std::io::Result<Self> {
         let video = broadcast.cursor(TrackId::Video, Start::Live);
         let start = video.newest_key_dts().map_or(Start::Live, Start::At);
+        let is_silent = config.has_silent_audio
+            && track == TrackId::Aac
+            && broadcast.newest_dts(TrackId::Audio).is_none();
         Ok(Self {
             worker: Worker::start(broadcast, track)?,
             cursor: broadcast.cursor(TrackId::Audio, start),
             waiting: None,
+            silence: is_silent.then(|| broadcast.cursor(TrackId::Video, Start::NewestKey)),
             stall: StallWatch::new(Instant::now()),
         })
     }
@@ -192,21 +213,21 @@ impl Feed {
             if let Some(reason) = self.worker.signals.hopeless.get() {
                 return Stopped::Hopeless(reason);
             }
-            let frame = match self.waiting.take() {
-                Some(frame) => frame,
-                None => match self.cursor.next().await {
-                    Ok(delivery) => delivery.frame,
+            let heard = match self.waiting.take() {
+                Some(heard) => heard,
+                None => match self.hear().await {
+                    Ok(heard) => heard,
                     Err(Ended) => return Stopped::Ended,
                 },
             };
-            let made = self.worker.signals.made.load(Ordering::Relaxed);
+            let made = self.worker.signals.made();
             if self.stall.is_stalled(Instant::now(), made) {
                 return Stopped::Failed;
             }
-            match self.worker.offer(frame) {
+            match self.worker.offer(heard) {
                 Ok(()) => {}
-                Err(Refused::Full(frame)) => {
-                    self.waiting = Some(frame);
+                Err(Refused::Full(heard)) => {
+                    self.waiting = Some(heard);
                     sleep(RETRY).await;
                 }
                 Err(Refused::Gone) => {
@@ -215,5 +236,20 @@ impl Feed {
                 }
             }
         }
+    }
+
+    /// The next sound; silence as long as there never was one and somebody wants it. Cancel-safe.
+    async fn hear(&mut self) -> Result<Heard, Ended> {
+        if let Some(picture) = &mut self.silence {
+            tokio::select! {
+                biased;
+                sound = self.cursor.next() => {
+                    self.silence = None;
+                    return Ok(Heard::Sound(sound?.frame));
+                }
+                picture = picture.next() => return Ok(Heard::Silence(picture?.frame)),
+            }
+        }
+        Ok(Heard::Sound(self.cursor.next().await?.frame))
     }
 }

@@ -3,20 +3,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::demand::{Demand, StallWatch, Step};
-use super::lanes::{Encoding, Lanes};
+use super::lanes::{Begin, Encoding, Lanes};
 use super::worker::Refused;
-use super::{ConvertConfig, RETRY, ladder, until};
-use crate::broadcast::{Broadcast, Cursor, Ended, Start};
+use super::{ConvertConfig, RETRY, until};
+use crate::broadcast::{Broadcast, Cursor, Ended, Making, OVERLOAD, Start};
 use crate::frame::{Frame, TrackId};
+use crate::time::MediaTime;
+
+/// Running encoders wait so long at most while the decoder goes back for one that starts.
+const BACK_MAX: Duration = Duration::from_millis(400);
 
 /// Makes pictures until the broadcast ends.
 pub(super) async fn follow(broadcast: &Arc<Broadcast>, config: &Arc<ConvertConfig>) {
     let mut changes = broadcast.demand();
-    let rungs = ladder::RUNGS.into_iter().map(ladder::Rung::track);
+    let ladder = broadcast.ladder();
+    let rungs = ladder.rungs().iter().map(|rung| rung.track());
     let tracks = std::iter::once(TrackId::Clean).chain(rungs);
     let mut tracks: Vec<Track> = tracks.map(|id| Track::new(id, config)).collect();
     let mut feed: Option<Feed> = None;
@@ -39,27 +45,22 @@ pub(super) async fn follow(broadcast: &Arc<Broadcast>, config: &Arc<ConvertConfi
             Stopped::Decoder(reason) => {
                 let all = feed.take().map_or_else(Vec::new, |feed| feed.encoders);
                 for running in all {
-                    fail(&mut tracks, broadcast, running.encoding.track, reason);
+                    fail(&mut tracks, running.encoding.track, reason);
                 }
             }
             Stopped::Encoder(id, reason) => {
                 if let Some(feed) = &mut feed {
                     feed.remove(id);
                 }
-                fail(&mut tracks, broadcast, id, reason);
+                fail(&mut tracks, id, reason);
             }
         }
     }
 }
 
-fn fail(
-    tracks: &mut [Track],
-    broadcast: &Arc<Broadcast>,
-    id: TrackId,
-    reason: Option<&'static str>,
-) {
+fn fail(tracks: &mut [Track], id: TrackId, reason: Option<&'static str>) {
     if let Some(track) = tracks.iter_mut().find(|track| track.id == id) {
-        track.fail(Instant::now(), broadcast, reason);
+        track.fail(Instant::now(), reason);
     }
 }
 
@@ -79,6 +80,8 @@ enum Stopped {
 struct Track {
     id: TrackId,
     demand: Demand,
+    /// Why it rests, while it does.
+    reason: &'static str,
 }
 
 impl Track {
@@ -86,6 +89,7 @@ impl Track {
         Self {
             id,
             demand: Demand::new(config.linger),
+            reason: "",
         }
     }
 
@@ -95,38 +99,63 @@ impl Track {
         (broadcast, config): (&Arc<Broadcast>, &Arc<ConvertConfig>),
         feed: &mut Option<Feed>,
     ) {
-        match self.demand.step(now, broadcast.users(self.id)) {
-            Step::Start => {
-                if let Err(error) = Feed::add(feed, (broadcast, config), self.id) {
-                    tracing::error!(%error, track = %self.id, "no thread for a converter");
-                    self.fail(now, broadcast, Some("no_thread"));
-                }
-            }
+        let (is_shed, users) = (broadcast.is_shed(self.id), broadcast.users(self.id));
+        let step = match is_shed {
+            true if self.demand.halt() => Step::Stop,
+            true => Step::Keep,
+            false => self.demand.step(now, users),
+        };
+        match step {
+            Step::Start => self.start(now, (broadcast, config), feed),
             Step::Stop => {
                 if let Some(feed) = feed {
                     feed.remove(self.id);
                 }
-                // Nobody reads it, and who comes later must not begin at what is old by then.
-                broadcast.made(self.id).clear();
             }
             Step::Keep => {}
         }
+        if step == Step::Stop || users == 0 && self.demand.is_off() {
+            // Who comes later must not begin at what is old by then.
+            broadcast.made(self.id).clear();
+        }
         // Viewers look at this before they ask, so it is withdrawn without waiting for one.
-        if !self.demand.is_resting() && broadcast.unavailable(self.id).is_some() {
-            broadcast.made(self.id).set_unavailable(None);
+        let reason = match is_shed {
+            true => Some(OVERLOAD),
+            false => self.demand.is_resting().then_some(self.reason),
+        };
+        if broadcast.unavailable(self.id) != reason {
+            broadcast.made(self.id).set_unavailable(reason);
         }
     }
 
-    fn fail(&mut self, now: Instant, broadcast: &Arc<Broadcast>, reason: Option<&'static str>) {
+    fn start(
+        &mut self,
+        now: Instant,
+        (broadcast, config): (&Arc<Broadcast>, &Arc<ConvertConfig>),
+        feed: &mut Option<Feed>,
+    ) {
+        let making = match broadcast.make(self.id) {
+            Ok(making) => making,
+            Err(error) => {
+                tracing::warn!(track = %self.id, %error, "a rendition is not made");
+                self.reason = "encoders_max";
+                return self.demand.wait(now);
+            }
+        };
+        if let Err(error) = Feed::add(feed, (broadcast, config), making) {
+            tracing::error!(%error, track = %self.id, "no thread for a converter");
+            self.fail(now, Some("no_thread"));
+        }
+    }
+
+    /// It ended; it never can be made if there is a reason.
+    fn fail(&mut self, now: Instant, reason: Option<&'static str>) {
         let may_retry = reason.is_none() && self.demand.fail(now);
         tracing::warn!(track = %self.id, may_retry, "a converter failed");
         if reason.is_some() {
             self.demand.rest(now);
         }
-        if !may_retry {
-            let reason = reason.unwrap_or("converter_failed");
-            broadcast.made(self.id).set_unavailable(Some(reason));
-        }
+        self.reason = reason.unwrap_or("converter_failed");
     }
 }
 
@@ -136,6 +165,12 @@ struct Feed {
     lanes: Lanes,
     encoders: Vec<Running>,
     cursor: Cursor,
+    /// Decode time of the keyframe at which the cursor begins, while it was not read from.
+    begins: Option<MediaTime>,
+    /// Decode time of the newest frame that the decoder was given, since it went back.
+    fed: Option<MediaTime>,
+    /// The decoder goes back with the next frame it is given.
+    is_back: bool,
     /// Taken from the ring but not yet by the queue.
     waiting: Option<Arc<Frame>>,
     stall: StallWatch,
@@ -159,24 +194,65 @@ impl Feed {
     fn add(
         feed: &mut Option<Self>,
         (broadcast, config): (&Arc<Broadcast>, &Arc<ConvertConfig>),
-        id: TrackId,
+        making: Making,
     ) -> std::io::Result<()> {
         let now = Instant::now();
+        let begin = broadcast.made(making.job().track()).take_begin();
         let feed = match feed {
             Some(feed) => feed,
-            none => none.insert(Self {
-                lanes: Lanes::start(broadcast, config)?,
-                encoders: Vec::new(),
-                cursor: broadcast.cursor(TrackId::Video, Start::NewestKey),
-                waiting: None,
-                stall: StallWatch::new(now),
-            }),
+            none => {
+                let cursor = broadcast.cursor(TrackId::Video, Start::NewestKey);
+                none.insert(Self {
+                    lanes: Lanes::start(broadcast, config)?,
+                    encoders: Vec::new(),
+                    begins: cursor.newest_key_dts(),
+                    fed: None,
+                    is_back: false,
+                    cursor,
+                    waiting: None,
+                    stall: StallWatch::new(now),
+                })
+            }
         };
+        let begin = begin.map_or(Begin::Next, |begin| feed.reach(broadcast, begin));
         feed.encoders.push(Running {
-            encoding: feed.lanes.add(id)?,
+            encoding: feed.lanes.add(making, begin)?,
             stall: StallWatch::new(now),
         });
         Ok(())
+    }
+
+    /// Sees to it that what is shown from `from` on is decoded, if need be again, unless the other
+    /// tracks would have to wait too long for the decoder.
+    fn reach(&mut self, broadcast: &Arc<Broadcast>, from: MediaTime) -> Begin {
+        let Some(key) = self.cursor.key_before(from) else {
+            return Begin::At(from);
+        };
+        let begin = from.max(key.pts);
+        let is_ahead = match self.fed {
+            Some(fed) => fed < key.dts || fed < from,
+            None => self.begins.is_none_or(|begins| begins <= key.dts),
+        };
+        if is_ahead && self.is_back {
+            return Begin::Again(begin);
+        }
+        if is_ahead {
+            return Begin::At(begin);
+        }
+        let count = u64::try_from(self.cursor.count_from(key.dts)).unwrap_or(u64::MAX);
+        let effort = self.lanes.decode_us.load(Ordering::Relaxed);
+        let wait = Duration::from_micros(count.saturating_mul(effort));
+        if !self.encoders.is_empty() && wait > BACK_MAX {
+            return Begin::Next;
+        }
+        self.cursor = broadcast.cursor(TrackId::Video, Start::At(key.dts));
+        self.is_back |= self.fed.is_some();
+        (self.begins, self.fed, self.waiting) = (Some(key.dts), None, None);
+        if self.is_back {
+            Begin::Again(begin)
+        } else {
+            Begin::At(begin)
+        }
     }
 
     fn remove(&mut self, id: TrackId) {
@@ -197,8 +273,9 @@ impl Feed {
                 self.waiting = Some(frame);
                 return stopped;
             }
+            let dts = frame.dts;
             match self.lanes.offer(frame) {
-                Ok(()) => {}
+                Ok(()) => (self.fed, self.is_back) = (Some(dts), false),
                 Err(Refused::Full(frame)) => {
                     self.waiting = Some(frame);
                     sleep(RETRY).await;
@@ -221,7 +298,7 @@ impl Feed {
         }
         for Running { encoding, stall } in &mut self.encoders {
             let reason = encoding.signals.hopeless.get().copied();
-            let made = encoding.signals.made.load(Ordering::Relaxed);
+            let made = encoding.signals.made();
             if reason.is_some() || stall.is_stalled(now, made) {
                 return Some(Stopped::Encoder(encoding.track, reason));
             }

@@ -1,6 +1,7 @@
 //! The two stages of a made picture: where keyframes go, and from a picture to an access unit.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ffmpeg_next::software::scaling;
@@ -8,7 +9,7 @@ use ffmpeg_next::util::format::Pixel;
 use ffmpeg_next::util::frame;
 
 use super::encoder::{Encoded, NoEncoder, VideoEncoder, VideoSettings};
-use super::ladder::{self, Rung};
+use super::ladder::{Ladder, Rung};
 use crate::broadcast::Facts;
 use crate::frame::TrackInfo;
 use crate::time::micros;
@@ -87,19 +88,12 @@ pub(super) enum Target {
 }
 
 impl Target {
-    fn lines_max(self) -> u32 {
-        match self {
-            Self::Clean { lines_max } => lines_max,
-            Self::Rung(rung) => u32::from(rung.lines),
-        }
-    }
-
     /// Bits per second. `clean` has a little more than the source, within the rung of its lines.
-    fn bitrate_bps(self, size: (u32, u32), facts: &Facts) -> u32 {
+    fn bitrate_bps(self, size: (u32, u32), facts: &Facts, ladder: &Ladder) -> u32 {
         let rate = match self {
             Self::Rung(rung) => rung.bitrate_bps(facts.frame_rate),
             Self::Clean { .. } => {
-                let cap = ladder::cap_bps(size, facts);
+                let cap = ladder.cap_bps(size, facts);
                 let wanted = if facts.span < MEASURED {
                     cap
                 } else {
@@ -124,15 +118,17 @@ impl Target {
 }
 
 /// Even size that keeps the shape, its short side within `lines_max`.
-fn fitted(width: u32, height: u32, lines_max: u32) -> (u32, u32) {
+pub(super) fn fitted(width: u32, height: u32, lines_max: u32) -> (u32, u32) {
     let even = |n: u32| (n & !1).max(2);
     let lines = width.min(height);
     if lines <= lines_max {
         return (even(width), even(height));
     }
+    // To the nearest even number, so that the shape is kept within one sample.
     let scaled = |side: u32| {
-        let scaled = u64::from(side) * u64::from(lines_max) / u64::from(lines);
-        even(u32::try_from(scaled).unwrap_or(side))
+        let (wanted, lines) = (u64::from(side) * u64::from(lines_max), u64::from(lines));
+        let scaled = (wanted + lines) / (2 * lines) * 2;
+        even(u32::try_from(scaled).unwrap_or(side)).min(even(side))
     };
     (scaled(width), scaled(height))
 }
@@ -141,8 +137,14 @@ fn fitted(width: u32, height: u32, lines_max: u32) -> (u32, u32) {
 pub(super) struct PictureEncoder<'a> {
     names: Vec<&'a str>,
     target: Target,
+    ladder: Arc<Ladder>,
+    /// Lines of `clean` at most, while the node is overloaded.
+    clean_lines_max: u32,
+    opened: u32,
     encoder: Option<VideoEncoder>,
     scaler: Option<scaling::Context>,
+    #[cfg(test)]
+    fault: Option<super::tests::Fault>,
 }
 
 impl fmt::Debug for PictureEncoder<'_> {
@@ -161,12 +163,44 @@ pub(super) enum PictureError {
 }
 
 impl<'a> PictureEncoder<'a> {
-    pub(super) const fn new(names: Vec<&'a str>, target: Target) -> Self {
+    pub(super) const fn new(names: Vec<&'a str>, target: Target, ladder: Arc<Ladder>) -> Self {
         Self {
             names,
             target,
+            ladder,
+            clean_lines_max: u32::MAX,
+            opened: 0,
             encoder: None,
             scaler: None,
+            #[cfg(test)]
+            fault: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn strike_with(&mut self, fault: Option<super::tests::Fault>) {
+        self.fault = fault;
+    }
+
+    /// Bounds the lines of `clean`, beyond what it was made with.
+    pub(super) const fn limit_clean(&mut self, lines_max: u32) {
+        self.clean_lines_max = lines_max;
+    }
+
+    /// How many encoders it has opened so far.
+    pub(super) const fn opened(&self) -> u32 {
+        self.opened
+    }
+
+    /// FFmpeg's name of the encoder that is open; empty before.
+    pub(super) fn name(&self) -> &'static str {
+        self.encoder.as_ref().map_or("", VideoEncoder::name)
+    }
+
+    fn lines_max(&self) -> u32 {
+        match self.target {
+            Target::Clean { lines_max } => lines_max.min(self.clean_lines_max),
+            Target::Rung(rung) => u32::from(rung.lines),
         }
     }
 
@@ -182,15 +216,23 @@ impl<'a> PictureEncoder<'a> {
         is_key: bool,
         facts: impl FnOnce() -> Facts,
     ) -> Result<Vec<Encoded>, PictureError> {
-        let size = fitted(picture.width(), picture.height(), self.target.lines_max());
+        let size = fitted(picture.width(), picture.height(), self.lines_max());
         let mut is_key = is_key;
+        #[cfg(test)]
+        if let Some(fault) = &mut self.fault
+            && fault.strike()?
+        {
+            return Ok(Vec::new());
+        }
         if self.encoder.as_ref().is_none_or(|e| e.size() != size) {
             self.encoder = None;
-            let settings = settings(self.target, size, &facts());
+            let settings = settings(self.target, size, (&facts(), &self.ladder));
             self.encoder = Some(VideoEncoder::open(self.names.iter().copied(), &settings)?);
+            self.opened = self.opened.wrapping_add(1);
             is_key = true;
         }
-        let mut picture = self.fit(picture, size)?;
+        let format = self.encoder.as_ref().map(VideoEncoder::format);
+        let mut picture = self.fit(picture, (format.unwrap_or(Pixel::YUV420P), size))?;
         let Some(encoder) = &mut self.encoder else {
             return Ok(Vec::new());
         };
@@ -200,15 +242,16 @@ impl<'a> PictureEncoder<'a> {
     fn fit(
         &mut self,
         picture: frame::Video,
-        (width, height): (u32, u32),
+        (to, (width, height)): (Pixel, (u32, u32)),
     ) -> Result<frame::Video, ffmpeg_next::Error> {
         let from = (picture.format(), picture.width(), picture.height());
-        if from == (Pixel::YUV420P, width, height) {
+        if from == (to, width, height) {
             return Ok(picture);
         }
         let old = self.scaler.as_ref().map(|s| (*s.input(), *s.output()));
         let is_same = old.is_some_and(|(i, o)| {
-            (i.format, i.width, i.height) == from && (o.width, o.height) == (width, height)
+            (i.format, i.width, i.height) == from
+                && (o.format, o.width, o.height) == (to, width, height)
         });
         if !is_same {
             self.scaler = None;
@@ -217,7 +260,6 @@ impl<'a> PictureEncoder<'a> {
             Some(scaler) => scaler,
             none => {
                 let flags = scaling::Flags::BILINEAR;
-                let to = Pixel::YUV420P;
                 none.insert(scaling::Context::get(
                     from.0, from.1, from.2, to, width, height, flags,
                 )?)
@@ -229,17 +271,25 @@ impl<'a> PictureEncoder<'a> {
     }
 }
 
-fn settings(target: Target, (width, height): (u32, u32), facts: &Facts) -> VideoSettings {
-    // Nominal only: pictures carry their own times.
-    let fps_max = target.fps_max().map_or(240.0, f64::from);
-    let frame_rate = facts.frame_rate.unwrap_or(30.0).round().clamp(1.0, fps_max);
-    let frame_rate = (1..=240_u32)
+/// Whole pictures a second that an encoder is told. Nominal only: pictures carry their own times.
+pub(super) fn nominal_rate(frame_rate: Option<f64>, fps_max: Option<u32>) -> u32 {
+    let fps_max = fps_max.map_or(240.0, f64::from);
+    let frame_rate = frame_rate.unwrap_or(30.0).round().clamp(1.0, fps_max);
+    (1..=240_u32)
         .find(|n| f64::from(*n) >= frame_rate)
-        .unwrap_or(30);
+        .unwrap_or(30)
+}
+
+fn settings(
+    target: Target,
+    (width, height): (u32, u32),
+    (facts, ladder): (&Facts, &Ladder),
+) -> VideoSettings {
+    let frame_rate = nominal_rate(facts.frame_rate, target.fps_max());
     VideoSettings {
         width,
         height,
-        bitrate_bps: target.bitrate_bps((width, height), facts),
+        bitrate_bps: target.bitrate_bps((width, height), facts, ladder),
         frame_rate,
         b_frames: 0,
         // Keyframes are forced by T; this only bounds a run in which none is due.
@@ -279,7 +329,7 @@ mod tests {
         for (size, facts, expected) in cases {
             let clean = Target::Clean { lines_max: 1_080 };
             assert_eq!(
-                clean.bitrate_bps(size, &facts),
+                clean.bitrate_bps(size, &facts, &Ladder::default()),
                 expected,
                 "{size:?} {facts:?}"
             );
@@ -307,7 +357,9 @@ mod tests {
             ((1_920, 1_080), 1_080, (1_920, 1_080)),
             ((3_840, 2_160), 1_080, (1_920, 1_080)),
             ((2_160, 3_840), 1_080, (1_080, 1_920)),
-            ((1_081, 1_921), 1_080, (1_080, 1_918)),
+            ((1_081, 1_921), 1_080, (1_080, 1_920)),
+            ((1_920, 1_080), 480, (854, 480)),
+            ((1_280, 720), 480, (854, 480)),
             ((641, 361), 1_080, (640, 360)),
             ((1, 1), 1_080, (2, 2)),
         ];

@@ -18,7 +18,7 @@ use super::reader::Reader;
 use super::rendition::{Move, Policy, Sight};
 use super::terms::Rendition;
 use super::track;
-use crate::broadcast::{Broadcast, Start};
+use crate::broadcast::{Broadcast, OVERLOAD, Start};
 use crate::frame::{Frame, Kind, TrackId};
 use crate::time::MediaTime;
 use crate::webrtc::sdp::Decodes;
@@ -82,6 +82,8 @@ pub(super) struct Playout {
     picture: Option<Picture>,
     /// `None` for a viewer that wants one rendition and no other.
     policy: Option<Policy>,
+    /// That one rendition.
+    pinned: Option<Rendition>,
     /// What it can be shown, the highest first, and the bits per second of each.
     renditions: Vec<Rendition>,
     rates: Vec<u64>,
@@ -147,6 +149,7 @@ impl Playout {
         Self {
             picture: wants.picture.map(picture),
             policy: wants.rendition.is_none().then(Policy::new),
+            pinned: wants.rendition,
             renditions: Vec::new(),
             rates: Vec::new(),
             moves: Moves::default(),
@@ -271,10 +274,25 @@ impl Playout {
         }
     }
 
+    /// Goes back to the one rendition that the viewer wants, once it is made again.
+    fn come_back(&mut self) {
+        let (Some(pinned), Some(picture)) = (self.pinned, &mut self.picture) else {
+            return;
+        };
+        let is_away = picture.rendition().is_some_and(|playing| playing != pinned);
+        if is_away && !picture.is_moving() && picture.can_show(pinned) {
+            picture.move_to(pinned);
+        }
+    }
+
     /// Goes on with another rendition when the one that plays is not made any more: the next lower
     /// one, else the next higher. False when there is none.
-    fn flee(&mut self) -> bool {
-        let (Some(picture), true) = (&mut self.picture, self.policy.is_some()) else {
+    ///
+    /// A viewer that wants one rendition goes from it only for a while: when it is left out because
+    /// there is too much to encode.
+    fn flee(&mut self, reason: &'static str) -> bool {
+        let may_flee = self.policy.is_some() || reason == OVERLOAD;
+        let (Some(picture), true) = (&mut self.picture, may_flee) else {
             return false;
         };
         let lines = |rendition| match rendition {
@@ -366,10 +384,11 @@ impl Playout {
         let sound = self.sound.as_ref();
         let sound = sound.and_then(|s| s.reader.cursor.unavailable());
         let picture = self.picture.as_mut().and_then(Picture::unavailable);
-        if sound.is_some() || picture.is_some() && !self.flee() {
+        if sound.is_some() || picture.is_some_and(|reason| !self.flee(reason)) {
             return Some("unavailable");
         }
         self.look();
+        self.come_back();
         let picture = self.picture.as_mut()?;
         picture.check();
         if picture.rendition().is_none() {

@@ -211,7 +211,10 @@ impl Session {
             self.send_cues(now);
             if now >= self.measured_at {
                 self.measured_at = now + CHECK_EVERY;
-                self.gauges.set(self.measure(now));
+                let measured = self.measure(now);
+                let estimates = stats.rates("estimate_bps", "whep");
+                estimates.observe_bps(measured.estimate_bps);
+                self.gauges.set(measured);
                 self.count(stats);
             }
         }

@@ -50,13 +50,11 @@ impl Rendition {
     }
 
     /// Whether a broadcast has it; of a source not yet known all that its ladder could have.
-    pub(super) fn is_of(self, broadcast: &Broadcast) -> bool {
+    pub(crate) fn is_of(self, broadcast: &Broadcast) -> bool {
         let Self::Rung(lines) = self else { return true };
-        let is_known = broadcast.source(Kind::Video).is_some();
-        let rungs = if is_known {
-            ladder::of(broadcast)
-        } else {
-            &ladder::RUNGS
+        let rungs = match broadcast.source(Kind::Video) {
+            Some(_) => ladder::of(broadcast),
+            None => broadcast.ladder().rungs().to_vec(),
         };
         rungs.iter().any(|rung| rung.lines == lines)
     }

@@ -53,9 +53,9 @@ pub(super) fn renditions(broadcast: &Broadcast) -> Vec<(Rendition, u64)> {
         return Vec::new();
     }
     let source_bps = facts.bitrate_bps;
-    let rungs = ladder::of(broadcast).iter();
+    let rungs = ladder::of(broadcast).into_iter();
     let rungs = rungs
-        .map(|rung| (*rung, rung.bitrate_bps(facts.frame_rate)))
+        .map(|rung| (rung, rung.bitrate_bps(facts.frame_rate)))
         .filter(|(rung, bps)| {
             let is_less = *bps <= source_bps.saturating_mul(LESS_PERCENT) / 100;
             is_less && broadcast.unavailable(rung.track()).is_none()

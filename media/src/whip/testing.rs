@@ -50,6 +50,8 @@ impl Pictures {
                     discontinuities: 0,
                     payload: unit.payload.clone(),
                     rtp: OnceLock::new(),
+                    flv: OnceLock::new(),
+                    chunks: OnceLock::new(),
                     arrived: OnceLock::new(),
                 };
                 let payloads = payloads(&frame, PAYLOAD_BYTES_MAX).iter();

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplight_media::broadcast::{Broadcast, TrackWriter};
+use lamplight_media::broadcast::{Broadcast, Cursor, Start, TrackWriter};
 use lamplight_media::frame::{Frame, TrackId};
 use lamplight_media::hls::{
     Answer, Directives, Held, HlsConfig, Media, Packager, RenditionId, Stream,
 };
+use lamplight_media::record::Recorder;
 use lamplight_media::time::MediaTime;
 use mp4_atom::{Atom, Decode, DecodeAtom, Header, Moof};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::list::List;
-use super::{Form, Show, picture_info};
+use super::{Form, Show, picture_info, sound_info};
 
 pub(crate) const INSTANCE: &str = "abcdefghijkl";
 pub(crate) const CONFIG: HlsConfig = HlsConfig {
@@ -22,7 +23,10 @@ pub(crate) const CONFIG: HlsConfig = HlsConfig {
     segment_target: Duration::from_secs(2),
     part_target: Duration::from_millis(500),
     window: Duration::from_secs(40),
+    dvr: Duration::ZERO,
     gap_after: Duration::from_secs(2),
+    has_rungs: false,
+    has_silent_audio: false,
 };
 pub(crate) const BOTH: [RenditionId; 2] = [RenditionId::Src, RenditionId::Aac];
 
@@ -31,17 +35,27 @@ pub(crate) struct Packaged {
     pub(crate) stream: Arc<Stream>,
     pub(crate) cancel: CancellationToken,
     pub(crate) clean: Option<Converter>,
+    pub(crate) silence: Option<Silence>,
+    pub(crate) rung: Option<Rung>,
 }
 
 impl Packaged {
+    pub(crate) fn with(show: Show, config: HlsConfig) -> Self {
+        Self::begin(show, config, |packager| packager)
+    }
+
+    /// A show that is recorded too.
+    pub(crate) fn recorded(show: Show, config: HlsConfig, recorder: Recorder) -> Self {
+        Self::begin(show, config, |packager| packager.recorded(recorder))
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "a test runs the packager beside the publisher"
     )]
-    pub(crate) fn of(form: Form) -> Self {
-        let show = Show::of(form);
-        let stream = Stream::new(INSTANCE, CONFIG, Held::default());
-        let packager = Packager::new(show.broadcast(), Arc::clone(&stream));
+    fn begin(show: Show, config: HlsConfig, more: impl FnOnce(Packager) -> Packager) -> Self {
+        let stream = Stream::new(INSTANCE, config, Held::default());
+        let packager = more(Packager::new(show.broadcast(), Arc::clone(&stream)));
         let cancel = CancellationToken::new();
         tokio::spawn(packager.run(cancel.clone()));
         Self {
@@ -49,7 +63,13 @@ impl Packaged {
             stream,
             cancel,
             clean: None,
+            silence: None,
+            rung: None,
         }
+    }
+
+    pub(crate) fn of(form: Form) -> Self {
+        Self::with(Show::of(form), CONFIG)
     }
 
     /// 30 pictures a second, a keyframe every two seconds.
@@ -64,6 +84,12 @@ impl Packaged {
             self.show.step();
             if let Some(clean) = &mut self.clean {
                 clean.step();
+            }
+            if let Some(silence) = &mut self.silence {
+                silence.step();
+            }
+            if let Some(rung) = &mut self.rung {
+                rung.step();
             }
             settle().await;
             tokio::time::advance(self.show.picture_length()).await;
@@ -90,23 +116,16 @@ impl Packaged {
 
     /// Both lists, each checked by itself and against the other.
     pub(crate) async fn lists(&self) -> [List; 2] {
-        let (src, aac) = (
+        let lists = [
             self.list(RenditionId::Src).await,
             self.list(RenditionId::Aac).await,
-        );
-        for list in [&src, &aac] {
+        ];
+        for list in &lists {
             list.check();
             list.check_that_nothing_is_missing();
         }
-        for one in &src.segments {
-            let other = aac.segments.iter().find(|s| s.msn == one.msn);
-            let Some(other) = other else { continue };
-            let says = format!("{}\n{}", src.text, aac.text);
-            assert_eq!(one.date, other.date, "segment {}: {says}", one.msn);
-            let counts = (src.discontinuities(one.msn), aac.discontinuities(one.msn));
-            assert_eq!(counts.0, counts.1, "segment {}: {says}", one.msn);
-        }
-        [src, aac]
+        lists[0].check_beside(&lists[1]);
+        lists
     }
 
     /// Everything listed of a rendition, fetched and read: parts make the segment, and its first
@@ -128,7 +147,8 @@ impl Packaged {
             match (self.media(rendition, uri).await, segment.is_gap) {
                 (Media::Found(bytes), false) => {
                     assert!(segment.parts.is_empty() || bytes == joined, "{uri}");
-                    let from = i128::from(begins_us(&bytes)) - segment.start_ms() * 1_000;
+                    let from = i128::from(begins_us(&bytes, self.show.sound_rate()))
+                        - segment.start_ms() * 1_000;
                     let lasts = segment.duration.expect("complete").as_micros();
                     let lasts = i128::try_from(lasts).expect("short");
                     assert!(
@@ -140,6 +160,16 @@ impl Packaged {
                 (Media::NotFound, true) => {}
                 (media, _) => panic!("{uri}: {media:?}"),
             }
+        }
+    }
+
+    /// T of the first frame of a listed segment, in microseconds.
+    pub(crate) async fn begins_us(&self, rendition: RenditionId, list: &List, msn: u64) -> i64 {
+        let segment = list.segments.iter().find(|s| s.msn == msn).expect("listed");
+        let uri = segment.uri.as_ref().expect("complete");
+        match self.media(rendition, uri).await {
+            Media::Found(bytes) => begins_us(&bytes, self.show.sound_rate()),
+            other => panic!("{uri}: {other:?}"),
         }
     }
 
@@ -165,7 +195,7 @@ pub(crate) fn text(answer: &Answer) -> String {
 }
 
 /// The T at which the first fragment begins, in microseconds.
-fn begins_us(bytes: &[u8]) -> i64 {
+fn begins_us(bytes: &[u8], sound_rate: i64) -> i64 {
     let mut rest = bytes;
     loop {
         let header = Header::decode(&mut rest).expect("a box");
@@ -179,7 +209,11 @@ fn begins_us(bytes: &[u8]) -> i64 {
                 .iter()
                 .flat_map(|t| t.samples.iter())
                 .any(|s| s.cts.is_some());
-            let rate = if is_picture { 90_000 } else { 44_100 };
+            let rate = if is_picture {
+                90_000
+            } else {
+                u32::try_from(sound_rate).expect("a rate")
+            };
             return MediaTime::from_ticks(i64::try_from(ticks).expect("a time"), rate).as_micros();
         }
         rest = &rest[header.size.unwrap_or(0)..];
@@ -251,7 +285,109 @@ impl Converter {
             discontinuities: self.offset.1,
             payload: bytes::Bytes::from_static(&[0, 0, 0, 3, 0x65, 1, 2]),
             rtp: std::sync::OnceLock::new(),
+            flv: std::sync::OnceLock::new(),
+            chunks: std::sync::OnceLock::new(),
             arrived: std::sync::OnceLock::new(),
         });
+    }
+}
+
+/// Stands in for the converter of `aac` that makes silence as long as the picture.
+pub(crate) struct Silence {
+    broadcast: Arc<Broadcast>,
+    writer: TrackWriter,
+    next: i64,
+}
+
+impl Silence {
+    pub(crate) fn beside(show: &Show) -> Self {
+        Self {
+            broadcast: show.broadcast(),
+            writer: show.broadcast().made(TrackId::Aac),
+            next: 0,
+        }
+    }
+
+    /// Called once for each picture of the source.
+    fn step(&mut self) {
+        let until = self.broadcast.newest_dts(TrackId::Video);
+        let t = |n: i64| MediaTime::from_ticks(n * 1_024, 48_000);
+        while self.broadcast.users(TrackId::Aac) > 0 && until.is_some_and(|end| t(self.next) < end)
+        {
+            let info = self.writer.set_info(sound_info(48_000));
+            self.writer.write(Frame {
+                track: TrackId::Aac,
+                info,
+                dts: t(self.next),
+                pts: t(self.next),
+                duration: Some(Duration::from_micros(21_333)),
+                is_key: true,
+                is_discardable: false,
+                discontinuities: 0,
+                payload: bytes::Bytes::from_static(&[0x21, 0x10, 0x04]),
+                rtp: std::sync::OnceLock::new(),
+                flv: std::sync::OnceLock::new(),
+                chunks: std::sync::OnceLock::new(),
+                arrived: std::sync::OnceLock::new(),
+            });
+            self.next += 1;
+        }
+    }
+}
+
+/// Stands in for the converter of a rung: pictures and keyframes of the source at their T, from the
+/// next keyframe on when somebody reads.
+pub(crate) struct Rung {
+    broadcast: Arc<Broadcast>,
+    pub(crate) writer: TrackWriter,
+    source: Option<Cursor>,
+    /// Pictures between the newest of the source and the newest made.
+    pub(crate) lag: usize,
+    waiting: std::collections::VecDeque<Arc<Frame>>,
+    pub(crate) is_running: bool,
+}
+
+impl Rung {
+    pub(crate) fn beside(show: &Show, lines: u16) -> Self {
+        Self {
+            broadcast: show.broadcast(),
+            writer: show.broadcast().made(TrackId::Rung(lines)),
+            source: None,
+            lag: 3,
+            waiting: std::collections::VecDeque::new(),
+            is_running: true,
+        }
+    }
+
+    /// Called once for each picture of the source.
+    fn step(&mut self) {
+        if self.broadcast.users(self.writer.track()) == 0 || !self.is_running {
+            self.source = None;
+            self.waiting.clear();
+            return;
+        }
+        let live = || self.broadcast.cursor(TrackId::Video, Start::Live);
+        let source = self.source.get_or_insert_with(live);
+        while let Some(delivery) = source.try_next() {
+            self.waiting.push_back(delivery.frame);
+        }
+        while self.waiting.len() > self.lag {
+            let frame = self.waiting.pop_front().expect("there is one");
+            self.writer.write(Frame {
+                track: self.writer.track(),
+                info: self.writer.set_info(picture_info()),
+                dts: frame.pts,
+                pts: frame.pts,
+                duration: None,
+                is_key: frame.is_key,
+                is_discardable: false,
+                discontinuities: frame.discontinuities,
+                payload: frame.payload.clone(),
+                rtp: std::sync::OnceLock::new(),
+                flv: std::sync::OnceLock::new(),
+                chunks: std::sync::OnceLock::new(),
+                arrived: std::sync::OnceLock::new(),
+            });
+        }
     }
 }

@@ -159,6 +159,21 @@ impl List {
         self.discontinuity_sequence + u64::try_from(marks).expect("a short list")
     }
 
+    /// Checks what holds of two renditions of one show: same number, same interval (I23).
+    pub(crate) fn check_beside(&self, other: &Self) {
+        for one in &self.segments {
+            let beside = other.segments.iter().find(|s| s.msn == one.msn);
+            let Some(beside) = beside else { continue };
+            let says = format!("{}\n{}", self.text, other.text);
+            assert_eq!(one.date, beside.date, "segment {}: {says}", one.msn);
+            let counts = (
+                self.discontinuities(one.msn),
+                other.discontinuities(one.msn),
+            );
+            assert_eq!(counts.0, counts.1, "segment {}: {says}", one.msn);
+        }
+    }
+
     /// Checks that this is what a list may have become (spec media.md 6.4): only appends, removals
     /// in order and increments.
     pub(crate) fn check_follows(&self, before: &Self) {
@@ -250,13 +265,19 @@ impl List {
     /// Segments follow each other on the time of day, but for a frame of sound across their bound;
     /// the time of day may step at a discontinuity.
     pub(crate) fn check_that_nothing_is_missing(&self) {
+        self.check_that_all_follow(Duration::from_millis(25));
+    }
+
+    /// The same for sound whose frames last so long.
+    pub(crate) fn check_that_all_follow(&self, frame: Duration) {
+        let frame_us = i128::try_from(frame.as_micros()).expect("short");
         let pairs = self.segments.iter().zip(self.segments.iter().skip(1));
         for (one, next) in pairs.filter(|(_, next)| !next.is_discontinuity) {
             let length = one.duration.expect("only the last one is open");
             let length = i128::try_from(length.as_micros()).expect("short");
             let apart = (next.start_ms() - one.start_ms()) * 1_000 - length;
             assert!(
-                apart.abs() <= 25_000,
+                apart.abs() <= frame_us,
                 "after {}: {apart} us: {}",
                 one.msn,
                 self.text

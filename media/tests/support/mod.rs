@@ -1,5 +1,7 @@
 //! A synthetic show: pictures and sound with the stamps of an RTMP publisher.
 
+pub(crate) mod enhanced;
+pub(crate) mod flv;
 pub(crate) mod hls;
 pub(crate) mod list;
 
@@ -35,6 +37,8 @@ pub(crate) struct Form {
 /// A publisher that writes a show frame by frame.
 pub(crate) struct Show {
     hub: Arc<Broadcasts>,
+    /// What a publisher announces.
+    tracks: Vec<TrackInfo>,
     broadcast: Arc<Broadcast>,
     publisher: Option<Publisher>,
     pub(crate) form: Form,
@@ -51,6 +55,10 @@ pub(crate) struct Show {
     pub(crate) dawdles_us: u64,
     /// The next picture is a keyframe wherever it stands.
     pub(crate) is_key_due: bool,
+    /// Samples of sound a second.
+    sound_rate: i64,
+    /// How much later than decoded each picture is shown.
+    pub(crate) composition: Duration,
     /// Pictures and sounds since the encoder started.
     pub(crate) pictures: i64,
     sounds: i64,
@@ -63,9 +71,36 @@ impl Show {
     }
 
     pub(crate) fn of(form: Form) -> Self {
+        Self::with(form, vec![picture_info(), sound_info(44_100)])
+    }
+
+    /// A show with mono sound at 11 025 Hz: few frames, of a length that no clock divides.
+    pub(crate) fn with_few_frames(form: Form) -> Self {
+        let sound = TrackInfo {
+            shape: Shape::Audio {
+                rate: 11_025,
+                channels: 1,
+            },
+            config: Bytes::from_static(&[0x15, 0x08]),
+            ..sound_info(44_100)
+        };
+        let mut show = Self::with(form, vec![picture_info(), sound]);
+        show.sound_rate = 11_025;
+        show
+    }
+
+    /// A show of a publisher that announces no sound.
+    pub(crate) fn without_sound(form: Form) -> Self {
+        let mut show = Self::with(form, vec![picture_info()]);
+        show.sends_sound = false;
+        show
+    }
+
+    pub(crate) fn with(form: Form, tracks: Vec<TrackInfo>) -> Self {
         let hub = Broadcasts::new(Limits::default());
-        let publisher = publish(&hub);
+        let publisher = publish(&hub, &tracks);
         Self {
+            tracks,
             hub,
             broadcast: Arc::clone(publisher.broadcast()),
             publisher: Some(publisher),
@@ -78,6 +113,8 @@ impl Show {
             late: Vec::new(),
             dawdles_us: 0,
             is_key_due: false,
+            sound_rate: 44_100,
+            composition: Duration::ZERO,
             pictures: 0,
             sounds: 0,
         }
@@ -94,13 +131,13 @@ impl Show {
     /// first.
     pub(crate) fn come_back(&mut self) {
         self.leave();
-        self.publisher = Some(publish(&self.hub));
+        self.publisher = Some(publish(&self.hub, &self.tracks));
         (self.pictures, self.sounds) = (0, 0);
     }
 
     /// A newer publisher comes while the one there is still sending; gives the older one.
     pub(crate) fn take_over(&mut self) -> Publisher {
-        let newer = publish(&self.hub);
+        let newer = publish(&self.hub, &self.tracks);
         (self.pictures, self.sounds) = (0, 0);
         self.publisher.replace(newer).expect("one was there")
     }
@@ -135,6 +172,10 @@ impl Show {
         }
     }
 
+    pub(crate) const fn sound_rate(&self) -> i64 {
+        self.sound_rate
+    }
+
     pub(crate) fn picture_length(&self) -> Duration {
         Duration::from_micros(1_000_000 / self.form.rate.unsigned_abs() + self.dawdles_us)
     }
@@ -142,7 +183,7 @@ impl Show {
     /// One picture and the sound that comes with it.
     pub(crate) fn step(&mut self) {
         self.picture();
-        while self.sounds * 1_024 * self.form.rate <= self.pictures * 44_100 {
+        while self.sounds * 1_024 * self.form.rate <= self.pictures * self.sound_rate {
             self.sound();
         }
     }
@@ -162,7 +203,7 @@ impl Show {
         let sample = Sample {
             kind: Kind::Video,
             dts: SourceTime::from_millis(n * 1_000 / self.form.rate),
-            composition: Duration::ZERO,
+            composition: self.composition,
             samples: 0,
             is_key,
             is_discardable: false,
@@ -188,7 +229,7 @@ impl Show {
         }
         let sample = Sample {
             kind: Kind::Audio,
-            dts: SourceTime::from_millis(n * 1_024 * 1_000 / 44_100),
+            dts: SourceTime::from_millis(n * 1_024 * 1_000 / self.sound_rate),
             composition: Duration::ZERO,
             samples: 1_024,
             is_key: true,
@@ -204,14 +245,14 @@ impl Show {
     }
 }
 
-fn publish(hub: &Arc<Broadcasts>) -> Publisher {
+fn publish(hub: &Arc<Broadcasts>, tracks: &[TrackInfo]) -> Publisher {
     let now = Instant::now();
     let at = (now, OffsetDateTime::UNIX_EPOCH + SHOW_BEGAN);
     let key = BroadcastKey::new("room_1");
     let joined = hub.join(key, at, PublishPolicy::default());
     let mut publisher = joined.expect("a publisher may come back");
-    for info in [picture_info(), sound_info(44_100)] {
-        let set = publisher.set_track(now, info);
+    for info in tracks {
+        let set = publisher.set_track(now, info.clone());
         set.expect("the codecs stay the same");
     }
     publisher

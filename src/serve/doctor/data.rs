@@ -66,6 +66,18 @@ pub(super) fn free_space(dir: &Path) -> Finding {
     }
 }
 
+/// Whether the store of recordings does what it has to; nothing for a directory.
+#[cfg(feature = "s3")]
+pub(super) async fn store(config: &Config) -> Option<Finding> {
+    let check = "record.store";
+    let store = config.record.store.as_ref()?;
+    let name = store.name();
+    Some(match crate::broadcasts::probe_store(store).await {
+        Ok(()) => Finding::ok(check, format!("{name} takes, gives, lists and removes")),
+        Err(err) => Finding::fail(check, format!("{name}: {}", cli::describe(&err))),
+    })
+}
+
 /// Whether the key is there, whole, and nobody else's.
 pub(super) fn key_file(dir: &Path) -> Finding {
     let check = "key file";

@@ -1,6 +1,7 @@
 //! Encoders, kernel, clock.
 
-use lamplight_media::transcode::encoder::{AudioCodec, AudioEncoder, VideoEncoder, VideoSettings};
+use lamplight_media::transcode::choice;
+use lamplight_media::transcode::encoder::{AudioCodec, AudioEncoder};
 
 use super::Finding;
 use crate::clock::Timestamp;
@@ -14,39 +15,43 @@ const EARLIEST: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 /// 2100-01-01.
 const LATEST: Timestamp = Timestamp::from_micros(4_102_444_800_000_000);
 
-/// A small picture, as for the lowest rung.
-const PICTURE: VideoSettings = VideoSettings {
-    width: 426,
-    height: 240,
-    bitrate_bps: 300_000,
-    frame_rate: 30,
-    b_frames: 0,
-    gop: 60,
-};
 const SOUND_BPS: u32 = 128_000;
 
-/// Opens every encoder that is configured.
+/// Encodes a picture with every encoder that is configured.
 pub(super) fn encoders(convert: &Convert) -> Vec<Finding> {
-    let opens = |name: &str| VideoEncoder::open([name], &PICTURE).is_ok();
-    let (first, second) = (&convert.encoder, &convert.encoder_fallback);
-    let does = (opens(first), opens(second));
     let install = "install FFmpeg with it, or name another";
-    let first = match does {
-        (true, _) => Finding::ok("convert.encoder", format!("{first} opens")),
-        (false, true) => {
-            let text = format!("{first} does not open, {second} takes its place; {install}");
+    let works = |name: &str| choice::try_out(name);
+    let used = choice::first_that_works(convert.encoders());
+    let first = match (works(&convert.encoder), used) {
+        (Ok(()), _) => {
+            let text = format!("{} encodes a picture and is used", convert.encoder);
+            Finding::ok("convert.encoder", text)
+        }
+        (Err(reason), Some(used)) => {
+            let first = &convert.encoder;
+            let text = format!("{first} does not work ({reason}), {used} is used; {install}");
             Finding::warn("convert.encoder", text)
         }
-        (false, false) => {
-            let text = format!("neither {first} nor {second} opens; {install}");
+        (Err(reason), None) => {
+            let first = &convert.encoder;
+            let text = format!("{first} does not work ({reason}), nor another; {install}");
             Finding::fail("convert.encoder", text)
         }
     };
-    let second = if does.1 {
-        Finding::ok("convert.encoder_fallback", format!("{second} opens"))
-    } else {
-        let text = format!("{second} does not open; {install}");
-        Finding::warn("convert.encoder_fallback", text)
+    let others = convert.encoder_fallback.iter();
+    let others: Vec<_> = others.map(|name| (name, works(name))).collect();
+    let text: Vec<String> = others
+        .iter()
+        .map(|(name, works)| match works {
+            Ok(()) => format!("{name} encodes a picture"),
+            Err(reason) => format!("{name} does not work ({reason})"),
+        })
+        .collect();
+    let check = "convert.encoder_fallback";
+    let second = match text.join(", ") {
+        none if none.is_empty() => Finding::ok(check, "none is named"),
+        text if others.iter().all(|(_, works)| works.is_ok()) => Finding::ok(check, text),
+        text => Finding::warn(check, format!("{text}; {install}")),
     };
     let sound = |check, codec, name| match AudioEncoder::open(codec, SOUND_BPS) {
         Ok(_open) => Finding::ok(check, format!("{name} opens")),
@@ -141,7 +146,8 @@ mod tests {
     fn an_encoder_that_is_not_there_is_named() {
         let convert = |encoder: &str, fallback: &str| Convert {
             encoder: encoder.into(),
-            encoder_fallback: fallback.into(),
+            encoder_fallback: vec![fallback.into()],
+            encoders_max: 0,
             gop: std::time::Duration::from_secs(2),
             linger: std::time::Duration::ZERO,
             clean_height_max: 1_080,
@@ -153,6 +159,13 @@ mod tests {
         assert!(none[0].text.contains("lib_none"), "{}", none[0].text);
         assert_eq!(verdicts(none), [Verdict::Fail, Verdict::Warn]);
         let second = encoders(&convert("lib_none", "libx264"));
+        let text = &second[0].text;
+        assert!(
+            text.contains("no encoder of that name), libx264 is used"),
+            "{text}"
+        );
         assert_eq!(verdicts(second), [Verdict::Warn, Verdict::Ok]);
+        // The names that a file may hold are those that the media core knows.
+        assert_eq!(crate::config::ENCODER_NAMES, choice::H264_ENCODERS);
     }
 }

@@ -101,7 +101,8 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
 }
 
 fn examine(config: &Config, clock: Clock) -> Result<Vec<Finding>, Failure> {
-    let database = cli::runtime()?.block_on(data::database(config));
+    let runtime = cli::runtime()?;
+    let database = runtime.block_on(data::database(config));
     let mut findings = machine::encoders(&config.convert);
     findings.extend(network::ports(config));
     findings.extend(machine::udp_buffers());
@@ -110,6 +111,8 @@ fn examine(config: &Config, clock: Clock) -> Result<Vec<Finding>, Failure> {
     findings.push(data::folder(&config.data_dir));
     findings.push(data::free_space(&config.data_dir));
     findings.push(data::key_file(&config.data_dir));
+    #[cfg(feature = "s3")]
+    findings.extend(runtime.block_on(data::store(config)));
     findings.push(database);
     findings.push(machine::clock(clock.now()));
     findings.push(network::certificate(&config.http, clock.now()));

@@ -6,6 +6,7 @@
 //! most [`CONNECTIONS_MAX`] connections a listener, beyond which new ones wait in the kernel's
 //! queue.
 
+mod socket;
 mod steady;
 #[cfg(test)]
 mod tests;
@@ -31,9 +32,10 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use self::socket::Socket;
 use self::steady::{STALLED_AFTER, Steady};
 use crate::app::{App, Phase};
-use crate::http::{Held, Peer};
+use crate::http::{Hangup, Held, Peer, SendBuffer};
 
 /// The name of a connection's task.
 pub(super) const CONNECTION: &str = "http.connection";
@@ -83,7 +85,9 @@ async fn accept(app: App, listener: TcpListener, routes: Router, tls: Option<Tls
                     builder: Arc::clone(&builder),
                     routes: routes.clone(),
                     place,
+                    send_buffer: SendBuffer::default(),
                 };
+                let stream = Socket::new(stream, connection.send_buffer.clone());
                 let run = connection.run(stream, peer, tls.clone());
                 app.tasks.spawn_until_stop(CONNECTION, run);
             }
@@ -132,6 +136,7 @@ struct Connection {
     builder: Arc<Builder<TokioExecutor>>,
     routes: Router,
     place: OwnedSemaphorePermit,
+    send_buffer: SendBuffer,
 }
 
 impl Connection {
@@ -162,14 +167,17 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let routes = self.routes;
+        let (routes, send_buffer) = (self.routes, self.send_buffer);
         let (held, asked) = (Held::default(), Arc::new(AtomicBool::new(false)));
         let was_asked = Arc::clone(&asked);
+        let (hangup, hung_up) = Hangup::pair();
         let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(held.clone());
+            request.extensions_mut().insert(hangup.clone());
+            request.extensions_mut().insert(send_buffer.clone());
             let routes = routes.clone();
             async move { routes.oneshot(request).await }
         });
@@ -179,6 +187,7 @@ impl Connection {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = hung_up.cancelled() => return debug!("a handler hung up"),
             () = unasked(&was_asked) => return debug!("no request in time"),
             () = self.app.reached(Phase::Stopping) => {
                 connection.as_mut().graceful_shutdown();

@@ -27,6 +27,7 @@ fn serve(app: &App, stream: DuplexStream, tls: Option<TlsAcceptor>) -> impl Futu
         builder: Arc::new(builder()),
         routes: router::routes(app),
         place: places.try_acquire_owned().unwrap(),
+        send_buffer: SendBuffer::default(),
     };
     connection.run(stream, (Ipv4Addr::LOCALHOST, 1).into(), tls)
 }

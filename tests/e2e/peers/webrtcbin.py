@@ -1,21 +1,18 @@
-"""GStreamer's webrtcbin: one offer, its answer, and the end of the pipeline in case of an error."""
+"""GStreamer's webrtcbin: one offer and its answer."""
 
+import gstreamer
 from seen import fail
 
-MISSING = "no {}: run scripts/setup.sh --test"
 try:
     import gi
 
-    for namespace in ("Gst", "GstApp", "GstSdp", "GstWebRTC"):
+    for namespace in ("GstSdp", "GstWebRTC"):
         gi.require_version(namespace, "1.0")
-except (ImportError, ValueError):
-    fail(MISSING.format("GStreamer for Python"))
+except ValueError:
+    fail(gstreamer.MISSING.format("WebRTC of GStreamer for Python"))
 from gi.repository import Gst, GstSdp, GstWebRTC  # noqa: E402
 
-Gst.init(None)
-for element in ("webrtcbin", "nicesink", "dtlssrtpenc", "x264enc", "opusenc", "avdec_h264"):
-    if not Gst.ElementFactory.find(element):
-        fail(MISSING.format(element))
+gstreamer.need("webrtcbin", "nicesink", "dtlssrtpenc", "x264enc", "opusenc", "avdec_h264")
 
 
 def reach_loopback(peer):
@@ -27,12 +24,6 @@ def reach_loopback(peer):
     agent = peer.get_property("ice-agent")
     agent.emit("add-local-ip-address", "127.0.0.1")
     return agent
-
-
-def end_with_errors(pipeline):
-    bus = pipeline.get_bus()
-    bus.add_signal_watch()
-    bus.connect("message::error", lambda _, message: fail(message.parse_error()[0].message))
 
 
 def negotiate(peer, exchange):

@@ -8,6 +8,7 @@ import json
 import sys
 import threading
 
+import gstreamer
 import signal_http
 import webrtcbin
 from gi.repository import GLib, Gst, GstWebRTC
@@ -37,7 +38,7 @@ class Publisher:
         self.agent = webrtcbin.reach_loopback(self.peer)
         self.peer.connect("on-negotiation-needed", lambda _: self.negotiate())
         self.peer.connect("notify::connection-state", self.on_state)
-        webrtcbin.end_with_errors(self.pipeline)
+        gstreamer.end_with_errors(self.pipeline)
 
     def publish(self):
         self.pipeline.set_state(Gst.State.PLAYING)

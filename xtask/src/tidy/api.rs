@@ -7,13 +7,19 @@ const DOCUMENT: &str = "docs/openapi.json";
 /// Modules declare their routes below this, the operation's stand at the root.
 const ROOT: &str = "/api/v1";
 /// What is no part of the API.
-const OUTSIDE: [(&str, &str); 11] = [
+const OUTSIDE: [(&str, &str); 17] = [
     ("/whip", "fixed by RFC 9725"),
     ("/whip/{session}", "fixed by RFC 9725"),
     ("/whep/{room}", "fixed by the WHEP draft"),
     ("/whep/{room}/{session}", "fixed by the WHEP draft"),
     ("/hls/{room}/index.m3u8", "fixed by RFC 8216"),
+    ("/hls/{room}/dvr.m3u8", "fixed by RFC 8216"),
     ("/hls/{room}/{rendition}/{file}", "fixed by RFC 8216"),
+    ("/flv/{file}", "named as every server of HTTP-FLV does"),
+    ("/thumb/{file}", "a picture"),
+    ("/vod/{recording}/index.m3u8", "fixed by RFC 8216"),
+    ("/vod/{recording}/clip.mp4", "a media file"),
+    ("/vod/{recording}/{rendition}/{file}", "fixed by RFC 8216"),
     ("/", "a page"),
     ("/rooms/{room}", "a page"),
     ("/{*path}", "files of the pages"),

@@ -2,6 +2,8 @@
 //!
 //! Not here: whether the values there are the code's defaults; a test of the server compares them.
 
+use std::collections::BTreeSet;
+
 use super::Finding;
 use super::lexer::{closing, name_at, words};
 use super::tree::{File, Tree};
@@ -32,13 +34,19 @@ pub(super) fn are_documented(tree: &Tree) -> Vec<Finding> {
 fn keys_without_comment(defaults: &File) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut is_told = false;
+    // Of a list of tables the first one tells what its keys are.
+    let (mut list, mut told) = (None, BTreeSet::new());
     for (index, line) in defaults.text.lines().map(str::trim).enumerate() {
         if line.starts_with('#') {
             is_told = true;
         } else if line.is_empty() || line.starts_with('[') {
             is_told = false;
+            if line.starts_with('[') {
+                list = line.strip_prefix("[[");
+            }
         } else if let Some((key, value)) = line.split_once('=') {
-            if !is_told && !value.contains('#') {
+            let is_known = list.is_some_and(|list| !told.insert((list, key.trim())));
+            if !is_told && !is_known && !value.contains('#') {
                 let says = format!("key `{}` has no comment", key.trim());
                 found.push(Finding::new(&defaults.path, index + 1, says));
             }

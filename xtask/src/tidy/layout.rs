@@ -14,7 +14,15 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 13] = [
+const MORE: [(&str, &str, &str); 21] = [
+    ("ledger", "signer", "the key that signs day closes"),
+    ("ledger", "book", "what posting does, on accounts in memory"),
+    (
+        "ledger",
+        "verify",
+        "everything computed anew from the transfers, and compared",
+    ),
+    ("payments", "recipes", "which transfers each cause makes"),
     (
         "broadcasts",
         "running",
@@ -29,6 +37,17 @@ const MORE: [(&str, &str, &str); 13] = [
         "broadcasts",
         "admission",
         "whether this node has room for one more: egress and memory",
+    ),
+    ("broadcasts", "thumb", "thumbnails of live rooms"),
+    (
+        "broadcasts",
+        "flv",
+        "HTTP-FLV: requests to viewers of the media core",
+    ),
+    (
+        "broadcasts",
+        "play",
+        "RTMP play: requests of its connections to grants",
     ),
     (
         "broadcasts",
@@ -64,6 +83,11 @@ const MORE: [(&str, &str, &str); 13] = [
         "broadcasts",
         "cues",
         "timed data handed to the media core, by routes and by higher modules",
+    ),
+    (
+        "broadcasts",
+        "recording",
+        "recordings: their store, who writes it, and replays over HTTP",
     ),
     (
         "rooms",

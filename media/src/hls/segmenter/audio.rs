@@ -186,6 +186,13 @@ impl AudioLine {
             // Its init section comes with a discontinuity; until then nobody can play it.
             return self.ask_for_break(&frame);
         }
+        if !is_open && frame.dts.micros_since(bound.start) >= self.targets.part_us() {
+            // A segment of which so much is missing is a gap: lists cannot say that it begins late.
+            begin(bound, None, cuts);
+            self.place = Place::Silent(bound);
+            self.end = Some(self.end.unwrap_or(bound.start).max(bound.start));
+            return;
+        }
         if !is_open {
             let info = Arc::clone(&frame.info);
             begin(bound, Some(Arc::clone(&info)), cuts);
@@ -361,6 +368,7 @@ impl AudioLine {
 fn begin(bound: Bound, info: Option<Arc<TrackInfo>>, cuts: &mut Vec<Cut>) {
     cuts.push(Cut::Begin {
         start: bound.start,
+        shown_from: bound.start,
         is_discontinuity: bound.is_discontinuity,
         info,
     });

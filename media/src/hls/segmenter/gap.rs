@@ -68,6 +68,7 @@ impl Gap {
             let is_marked = self.mark_from.take_if(|from| *from <= self.edge);
             cuts.push(Cut::Begin {
                 start: self.edge,
+                shown_from: self.edge,
                 is_discontinuity: is_marked.is_some(),
                 info: None,
             });

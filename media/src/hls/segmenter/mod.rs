@@ -1,23 +1,25 @@
 //! Frames to parts and segments (spec media.md 6.3, 6.6), without IO.
 //!
-//! The picture leads where there is one: [`VideoLine`] decides where segments begin and
-//! [`AudioLine`] follows it. Sound alone leads itself.
+//! The picture leads where there is one: [`VideoLine`] decides where segments begin, [`AudioLine`]
+//! and the [`RungLine`] of each other picture follow it. Sound alone leads itself.
 //!
 //! Invariants
 //! - No part is longer than the part target (I21); durations are known, not guessed.
 //! - A segment never lasts so long that its `EXTINF` rounds over the target duration.
 //! - Segments tile T: each begins where the one before ended. An interval without media is a
 //!   segment too, a gap.
-//! - Sound is cut where the picture is: same sequence number, same interval (I23).
+//! - Sound and rungs are cut where the picture is: same sequence number, same interval (I23).
 
 mod audio;
 mod gap;
+mod rung;
 mod video;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::audio::AudioLine;
+pub use self::rung::{Bound, RungLine};
 pub use self::video::VideoLine;
 use crate::frame::{Frame, Kind, TrackInfo};
 use crate::time::{MediaTime, micros};
@@ -66,6 +68,8 @@ pub enum Cut {
     Begin {
         /// Its first moment.
         start: MediaTime,
+        /// When its first picture is shown.
+        shown_from: MediaTime,
         /// True when T, the publisher, the feed or the parameters change here.
         is_discontinuity: bool,
         /// The parameters of its frames; `None` for a gap.
@@ -138,11 +142,12 @@ impl Open {
         self.part_start = end;
     }
 
-    /// Goes on as the next segment, which begins at `at`.
-    fn split(&mut self, at: MediaTime, cuts: &mut Vec<Cut>) {
+    /// Goes on as the next segment, which begins at `at` and is shown from then on.
+    fn split(&mut self, at: MediaTime, shown_from: MediaTime, cuts: &mut Vec<Cut>) {
         cuts.push(Cut::End { end: at });
         cuts.push(Cut::Begin {
             start: at,
+            shown_from,
             is_discontinuity: false,
             info: Some(Arc::clone(&self.info)),
         });

@@ -195,6 +195,7 @@ impl VideoLine {
     fn begin(&mut self, frame: Arc<Frame>, is_discontinuity: bool, cuts: &mut Vec<Cut>) {
         cuts.push(Cut::Begin {
             start: frame.dts,
+            shown_from: frame.pts,
             is_discontinuity,
             info: Some(Arc::clone(&frame.info)),
         });
@@ -263,10 +264,10 @@ impl VideoLine {
             return;
         };
         let is_long = now.micros_since(open.segment_start) > us_max;
-        let last = open.frames.last().map(|f| f.dts);
-        if let Some(at) = last.filter(|at| is_long && *at > open.segment_start) {
+        let last = open.frames.last().map(|f| (f.dts, f.pts));
+        if let Some((at, shown)) = last.filter(|(at, _)| is_long && *at > open.segment_start) {
             open.cut(open.frames.len() - 1, at, &self.targets, cuts);
-            open.split(at, cuts);
+            open.split(at, shown, cuts);
         }
     }
 
@@ -276,7 +277,7 @@ impl VideoLine {
         let State::Media(open) = &mut self.state else {
             return;
         };
-        let Some(last) = open.frames.last().map(|f| f.dts) else {
+        let Some((last, shown)) = open.frames.last().map(|f| (f.dts, f.pts)) else {
             return;
         };
         if now.micros_since(open.part_start) <= part_us {
@@ -285,7 +286,7 @@ impl VideoLine {
         let before = open.frames.len() - 1;
         if before > 0 {
             open.cut(before, last, &self.targets, cuts);
-            self.cut_overlong_segment(last, cuts);
+            self.cut_overlong_segment((last, shown), cuts);
         }
         let State::Media(open) = &mut self.state else {
             return;
@@ -323,13 +324,14 @@ impl VideoLine {
     }
 
     /// Rule 3: with no keyframe in sight the segment ends before it gets too long.
-    fn cut_overlong_segment(&mut self, now: MediaTime, cuts: &mut Vec<Cut>) {
+    fn cut_overlong_segment(&mut self, at: (MediaTime, MediaTime), cuts: &mut Vec<Cut>) {
+        let (now, shown) = at;
         let State::Media(open) = &mut self.state else {
             return;
         };
         let with_another = now.micros_since(open.segment_start) + self.targets.part_us();
         if with_another > self.targets.segment_us_max() && open.has_parts {
-            open.split(now, cuts);
+            open.split(now, shown, cuts);
         }
     }
 
@@ -337,7 +339,7 @@ impl VideoLine {
         if let State::Media(open) = &self.state
             && open.frames.is_empty()
         {
-            self.cut_overlong_segment(frame.dts, cuts);
+            self.cut_overlong_segment((frame.dts, frame.pts), cuts);
         }
         self.taken = Some((Arc::clone(&frame.info), frame.discontinuities));
         if let State::Media(open) = &mut self.state {

@@ -30,6 +30,8 @@ fn frame(track: TrackId, info: &Arc<TrackInfo>, us: i64, is_key: bool) -> Arc<Fr
         discontinuities: 0,
         payload: Bytes::from_static(&[0, 0, 0, 1, 0x65]),
         rtp: OnceLock::new(),
+        flv: OnceLock::new(),
+        chunks: OnceLock::new(),
         arrived: OnceLock::new(),
     })
 }

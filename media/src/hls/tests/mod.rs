@@ -2,6 +2,7 @@
 
 mod cutting;
 mod playlists;
+mod rung_cutting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,10 @@ const CONFIG: HlsConfig = HlsConfig {
     segment_target: Duration::from_secs(2),
     part_target: Duration::from_millis(500),
     window: Duration::from_secs(40),
+    dvr: Duration::ZERO,
     gap_after: Duration::from_secs(2),
+    has_rungs: false,
+    has_silent_audio: false,
 };
 
 const SPS: &[u8] = &[

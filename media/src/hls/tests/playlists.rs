@@ -209,6 +209,7 @@ async fn an_init_section_is_named_once_there_is_one() {
             }
             window.begin(Opening {
                 start: at(n),
+                shown_from: at(n),
                 wall: OffsetDateTime::UNIX_EPOCH,
                 is_discontinuity: false,
                 is_gap,

@@ -19,15 +19,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::amf::{self, Value};
-use super::chunk::{ChunkReader, ChunkWriter, Message, MessageLimits, kind};
+use super::chunk::{CHUNK_BYTES, ChunkReader, ChunkWriter, Message, MessageLimits, kind};
 use crate::frame::Kind;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const DIALOGUE: Duration = Duration::from_secs(10);
 const WRITE: Duration = Duration::from_secs(10);
 
-/// Our chunk size.
-const CHUNK_BYTES: u32 = 65_536;
 /// Bytes read at a time.
 const READ_BYTES: usize = 4 << 10;
 /// Messages a server may send before it answers a command.

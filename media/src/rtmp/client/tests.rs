@@ -29,7 +29,9 @@ async fn serve(mut stream: DuplexStream, refusal: Option<Refusal>) -> Vec<Messag
                     }
                 }
                 SessionEvent::Media(message) => media.push(message),
-                SessionEvent::Encoder(_) => {}
+                SessionEvent::Encoder(_)
+                | SessionEvent::PlayRequested { .. }
+                | SessionEvent::Paused(_) => {}
                 SessionEvent::Finished | SessionEvent::Closed(_) => {
                     let _ = stream.write_all(&session.take_output()).await;
                     return media;

@@ -1,11 +1,13 @@
-//! The tokio driver of RTMP: sockets in, samples into the hub.
+//! The tokio driver of RTMP: sockets in, samples into the hub; frames out to viewers ([`play`]).
 //!
 //! Invariants
 //! - A connection's future ends within its timeouts, whatever the peer does, and frees all it held.
 //! - Reading stops while there is something to decide or write: TCP pushes back.
-//! - The stream key appears in no log line.
+//! - Neither stream key nor token appears in a log line.
 //!
-//! Not here: the decision who may publish; it goes out as a [`PublishRequest`].
+//! Not here: the decision who may publish or play; it goes out as a request.
+
+mod play;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,13 +15,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::play::{Asking, Playing};
 use super::chunk::{Message, kind};
 use super::gate::{Gate, Pass};
 use super::session::{CloseReason, Session, SessionEvent};
@@ -28,7 +32,9 @@ use crate::doctor::Code;
 use crate::flv::{Demuxer, FlvError};
 use crate::frame::Kind;
 use crate::meter::Meter;
-use crate::request::{DECISION_TIMEOUT, Decision, Protocol, PublishRequest, Refusal, RefusalCode};
+use crate::request::{
+    DECISION_TIMEOUT, Decision, Protocol, PublishRequest, Refusal, RefusalCode, Requests,
+};
 
 /// What is read at once from a publisher, and from whoever is none yet: those who never become one
 /// are many, and cost little.
@@ -42,6 +48,9 @@ const ACCEPT_WARN_EVERY: Duration = Duration::from_secs(60);
 /// close makes the kernel send a reset, which overtakes that message.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 << 20;
+/// Of what the kernel holds for a viewer; Linux doubles what it is asked for.
+const SEND_BUFFER_BYTES: usize = 512 << 10;
+
 /// What a listener must know.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerConfig {
@@ -56,13 +65,12 @@ pub struct Listener {
     config: ListenerConfig,
     gate: Gate,
     hub: Arc<Broadcasts>,
-    requests: mpsc::Sender<PublishRequest>,
+    requests: Requests,
     warned: Mutex<Option<Instant>>,
 }
 
 impl Listener {
-    /// Opens the port. Publish requests go to `requests`, whose bound is
-    /// [`crate::request::DECISIONS_WAITING_MAX`].
+    /// Opens the port. What connections ask goes to `requests`.
     ///
     /// # Errors
     /// The port is taken or may not be opened.
@@ -70,7 +78,7 @@ impl Listener {
         addr: SocketAddr,
         config: ListenerConfig,
         hub: Arc<Broadcasts>,
-        requests: mpsc::Sender<PublishRequest>,
+        requests: Requests,
     ) -> io::Result<Self> {
         let socket = TcpListener::bind(addr).await?;
         Ok(Self {
@@ -121,6 +129,8 @@ impl Listener {
             match self.gate.enter(Instant::now(), peer.ip().to_canonical()) {
                 Ok(pass) => {
                     drop(socket.set_nodelay(true));
+                    let buffers = SockRef::from(&socket);
+                    drop(buffers.set_send_buffer_size(SEND_BUFFER_BYTES / 2));
                     return Connection {
                         socket,
                         peer,
@@ -160,7 +170,10 @@ enum State {
     Deciding(oneshot::Receiver<Decision>, Instant),
     /// Publishing.
     Live(Publisher),
-    /// The publisher said that it stops: it hangs up by itself.
+    /// Waiting for what a player asked for, or playing.
+    Asking(Box<Asking>),
+    Playing(Box<Playing>),
+    /// The peer said that it stops: it hangs up by itself.
     Left,
     /// Output is written, then the socket is closed.
     Done,
@@ -175,7 +188,7 @@ pub struct Connection<S = TcpStream> {
     demuxer: Demuxer,
     meter: Meter,
     hub: Arc<Broadcasts>,
-    requests: mpsc::Sender<PublishRequest>,
+    requests: Requests,
     state: State,
 }
 
@@ -240,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if !self.flush().await || matches!(self.state, State::Left | State::Done) {
                 break;
             }
-            let is_reading = !matches!(self.state, State::Deciding(..));
+            let is_reading = !matches!(self.state, State::Deciding(..) | State::Asking(_));
             let most = if matches!(self.state, State::Live(_)) {
                 READ_BYTES_MAX
             } else {
@@ -252,6 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 news = news(&mut self.state) => match news {
                     News::Decided(decision) => self.decide(decision),
                     News::Ended(reason) => self.end(reason),
+                    News::Play(news) => if !self.play_news(news, cancel).await { break; },
                 },
                 () = due(self.session.deadline()) => self.session.tick(Instant::now()),
                 read = read(&mut self.socket, &mut buffer, most), if is_reading => match read {
@@ -289,6 +303,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 } => {
                     self.ask(app, tc_url, stream_name);
                 }
+                SessionEvent::PlayRequested { app, name, query } => {
+                    self.ask_to_play(app, name, query);
+                }
+                SessionEvent::Paused(is_paused) => self.pause(is_paused),
                 SessionEvent::Media(message) => self.media(message),
                 SessionEvent::Encoder(name) => {
                     if let State::Live(publisher) = &mut self.state {
@@ -314,7 +332,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             peer: self.peer,
             reply,
         };
-        if self.requests.try_send(request).is_err() {
+        if self.requests.publish.try_send(request).is_err() {
             let refusal = try_again();
             self.refuse(&refusal, refusal.code.reason());
             return;
@@ -450,7 +468,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn stop(&mut self) {
-        let sentence = "The server is stopping. Start the stream again in a moment.".to_owned();
+        let sentence = "The server is stopping. Start again in a moment.".to_owned();
         self.session.refuse(&Refusal {
             code: RefusalCode::TryAgain,
             sentence,
@@ -459,10 +477,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn finish(&mut self, reason: EndReason) {
-        if let State::Live(publisher) = std::mem::replace(&mut self.state, State::Done) {
-            info!(broadcast.id = %publisher.broadcast().key(), reason = reason.reason(),
-                "publisher gone");
-            publisher.finish(reason);
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Live(publisher) => {
+                info!(broadcast.id = %publisher.broadcast().key(), reason = reason.reason(),
+                    "publisher gone");
+                publisher.finish(reason);
+            }
+            State::Playing(playing) => playing.end(reason),
+            _ => {}
         }
     }
 
@@ -523,6 +545,7 @@ async fn discard(socket: &mut (impl AsyncRead + Unpin)) {
 enum News {
     Decided(Decision),
     Ended(EndReason),
+    Play(play::News),
 }
 
 /// What the server says next: its decision, a refusal when that does not come in time, or the end
@@ -537,6 +560,8 @@ async fn news(state: &mut State) -> News {
             News::Decided(decision)
         }
         State::Live(publisher) => News::Ended(publisher.ended().await),
+        State::Asking(asking) => News::Play(asking.news().await),
+        State::Playing(playing) => News::Play(playing.news().await),
         State::Talking | State::Left | State::Done => std::future::pending().await,
     }
 }

@@ -5,9 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use bytes::Bytes;
 use time::OffsetDateTime;
 
+use tokio::sync::mpsc;
+
 use super::*;
 use crate::broadcast::{BroadcastKey, Limits};
-use crate::request::DECISIONS_WAITING_MAX;
+use crate::request::{DECISIONS_WAITING_MAX, PlayRequest};
 use crate::rtmp::amf::{self, Value};
 use crate::rtmp::chunk::{ChunkReader, ChunkWriter, MessageLimits};
 use crate::rtmp::gate::Turned;
@@ -21,11 +23,14 @@ struct Port {
     listener: Listener,
     hub: Arc<Broadcasts>,
     requests: mpsc::Receiver<PublishRequest>,
+    _plays: mpsc::Receiver<PlayRequest>,
 }
 
 async fn port() -> Port {
     let hub = Broadcasts::new(Limits::default());
-    let (ask, requests) = mpsc::channel(DECISIONS_WAITING_MAX);
+    let (publish, requests) = mpsc::channel(DECISIONS_WAITING_MAX);
+    let (play, plays) = mpsc::channel(DECISIONS_WAITING_MAX);
+    let ask = Requests { publish, play };
     let config = ListenerConfig {
         bitrate_bps_max: 20_000_000,
     };
@@ -35,6 +40,7 @@ async fn port() -> Port {
         listener: listener.await.unwrap(),
         hub,
         requests,
+        _plays: plays,
     }
 }
 
@@ -255,7 +261,7 @@ async fn every_way_to_be_refused_counts_towards_the_ban() {
     let (full, _waiting) = mpsc::channel(1);
     let taken = full.clone().reserve_owned().await.unwrap();
     let work = |connection: &mut Connection| {
-        connection.requests = full.clone();
+        connection.requests.publish = full.clone();
         hear(connection, &publish_key("live_key"));
     };
     assert_eq!(refused_ten_times(&port, work).await, banned, "full queue");

@@ -23,7 +23,7 @@ struct Client {
 }
 
 /// Shakes hands with a fresh session.
-pub(super) fn shake(session: &mut Session, now: Instant) {
+pub(crate) fn shake(session: &mut Session, now: Instant) {
     let mut c0_c1 = vec![3; 1];
     c0_c1.extend([0; 1_536]);
     session.receive(now, &c0_c1);

@@ -1,6 +1,13 @@
 //! Tests of the converters on media they encode themselves.
 
+mod fault;
 mod lanes;
+mod silence;
+mod sync;
+mod thumbnail;
+mod trouble;
+
+pub(crate) use self::fault::Fault;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::audio::SoundConverter;
 use super::decoder::VideoDecoder;
 use super::encoder::{AudioCodec, AudioEncoder, Encoded, VideoEncoder, VideoSettings};
+use super::ladder::Ladder;
 use super::video::{KeyGrid, PictureEncoder, Target};
 use super::{ConvertConfig, run};
 use crate::bitstream::h264::{NalKind, nals};
@@ -41,13 +49,18 @@ fn moving_picture(n: u8) -> Video {
 
 /// A picture with B-frames and keyframes 10 s apart, as an untouched OBS sends it.
 fn source(seconds: i64) -> (TrackInfo, Vec<Encoded>) {
+    source_of(seconds, 250)
+}
+
+/// The same with so many pictures from one keyframe to the next.
+fn source_of(seconds: i64, gop: u32) -> (TrackInfo, Vec<Encoded>) {
     let settings = VideoSettings {
         width: 160,
         height: 90,
         bitrate_bps: 500_000,
         frame_rate: 25,
         b_frames: 2,
-        gop: 250,
+        gop,
     };
     let mut encoder = VideoEncoder::open(["libx264"], &settings).unwrap();
     let mut out = Vec::new();
@@ -55,7 +68,8 @@ fn source(seconds: i64) -> (TrackInfo, Vec<Encoded>) {
         let mut picture = moving_picture(u8::try_from(n % 100).unwrap());
         // 80 ms later, so that decode times are not negative.
         let t = n * FRAME_US + 2 * FRAME_US;
-        out.extend(encoder.encode(&mut picture, t, n == 0).unwrap());
+        let is_key = n % i64::from(gop) == 0;
+        out.extend(encoder.encode(&mut picture, t, is_key).unwrap());
     }
     out.extend(encoder.finish());
     (encoder.info().unwrap().clone(), out)
@@ -73,6 +87,8 @@ fn frame(info: &Arc<TrackInfo>, unit: &Encoded) -> Frame {
         discontinuities: 0,
         payload: unit.payload.clone(),
         rtp: OnceLock::new(),
+        flv: OnceLock::new(),
+        chunks: OnceLock::new(),
         arrived: OnceLock::new(),
     }
 }
@@ -97,7 +113,11 @@ fn clean_keeps_each_t_of_the_source_and_has_keyframes_on_the_grid_only() {
     }
     pictures.extend(decoder.finish());
     let mut grid = KeyGrid::new(Duration::from_secs(2));
-    let mut encoder = PictureEncoder::new(vec!["no_such_encoder", "libx264"], CLEAN);
+    let mut encoder = PictureEncoder::new(
+        vec!["no_such_encoder", "libx264"],
+        CLEAN,
+        Ladder::standard(),
+    );
     let mut made = Vec::new();
     for (t, picture) in pictures {
         let is_key = grid.is_key(t, false, Duration::from_secs(10));
@@ -371,7 +391,10 @@ fn a_hole_in_the_sound_is_filled_and_one_beyond_10_s_starts_a_new_line() {
 }
 
 fn open(info: TrackInfo) -> Publisher {
-    let hub = Broadcasts::new(Limits::default());
+    open_in(&Broadcasts::new(Limits::default()), info)
+}
+
+fn open_in(hub: &Arc<Broadcasts>, info: TrackInfo) -> Publisher {
     let key = BroadcastKey::new("room_1");
     let wall = OffsetDateTime::UNIX_EPOCH;
     let mut publisher = hub.open(key, Instant::now(), wall).unwrap();
@@ -433,7 +456,8 @@ async fn clean_runs_while_somebody_reads_it_and_starts_at_the_newest_keyframe() 
 async fn a_track_that_is_no_longer_made_holds_nothing_old() {
     let (info, units) = source(1);
     let mut publisher = open(info.clone());
-    publish(&mut publisher, &units);
+    // As many as may wait: nobody looks at the clock while the threads work.
+    publish(&mut publisher, &units[..16]);
     let broadcast = Arc::clone(publisher.broadcast());
     let cancel = CancellationToken::new();
     let running = run(Arc::clone(&broadcast), Arc::default(), cancel.clone());
@@ -541,7 +565,11 @@ fn a_minute_of_mono_at_44_100_hz_becomes_a_minute_of_even_packets() {
 
 #[test]
 fn a_change_of_size_reopens_the_encoder_with_a_keyframe() {
-    let mut encoder = PictureEncoder::new(vec!["libx264"], Target::Clean { lines_max: 60 });
+    let mut encoder = PictureEncoder::new(
+        vec!["libx264"],
+        Target::Clean { lines_max: 60 },
+        Ladder::standard(),
+    );
     let mut made = Vec::new();
     let mut sizes = Vec::new();
     for (t, width, height) in [(0, 80, 44), (1, 80, 44), (2, 160, 90), (3, 161, 61)] {
@@ -560,7 +588,7 @@ fn a_change_of_size_reopens_the_encoder_with_a_keyframe() {
 
 #[test]
 fn a_picture_of_another_pixel_format_is_made_4_2_0() {
-    let mut encoder = PictureEncoder::new(vec!["libx264"], CLEAN);
+    let mut encoder = PictureEncoder::new(vec!["libx264"], CLEAN, Ladder::standard());
     let mut picture = Video::new(Pixel::YUV444P, 64, 64);
     for plane in 0..3 {
         picture.data_mut(plane).fill(100);

@@ -131,6 +131,8 @@ mod tests {
             discontinuities: 0,
             payload: payload.into(),
             rtp: OnceLock::new(),
+            flv: OnceLock::new(),
+            chunks: OnceLock::new(),
             arrived: OnceLock::new(),
         }
     }

@@ -173,6 +173,8 @@ pub(super) fn frame(track: TrackId, t_us: i64, bytes: usize) -> Frame {
         discontinuities: 0,
         payload: payload.into(),
         rtp: OnceLock::new(),
+        flv: OnceLock::new(),
+        chunks: OnceLock::new(),
         arrived: OnceLock::new(),
     }
 }

@@ -596,6 +596,8 @@ fn write_made(made: &TrackWriter, info: &Arc<TrackInfo>, written: &mut i64) {
         discontinuities: 0,
         payload: picture(*written == 0),
         rtp: OnceLock::new(),
+        flv: OnceLock::new(),
+        chunks: OnceLock::new(),
         arrived: OnceLock::new(),
     });
     *written += 1;

@@ -100,6 +100,8 @@ impl Made {
             discontinuities: 0,
             payload: Bytes::from_static(&[0, 0, 0, 2, 0x41, 1]),
             rtp: OnceLock::new(),
+            flv: OnceLock::new(),
+            chunks: OnceLock::new(),
             arrived: OnceLock::new(),
         });
         assert!(written, "{t_us} us is new");

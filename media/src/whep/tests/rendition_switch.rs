@@ -2,6 +2,7 @@
 
 use super::own_codec::{hevc_info, of_hevc};
 use super::*;
+use crate::broadcast::LoadStep;
 use crate::whep::playout::Seen;
 use crate::whep::terms::Rendition;
 
@@ -241,6 +242,45 @@ async fn a_rung_that_is_not_made_any_more_is_left_for_the_next() {
         .set_unavailable(Some("converter_failed"));
     watching.run(&mut studio, 3, 1_500_000).await;
     assert_eq!(watching.sent.last().unwrap().0, TrackId::Rung(360));
+    watching.check();
+}
+
+/// There is too much to encode: whoever watches the rung that is left out watches the next.
+#[tokio::test(start_paused = true)]
+async fn a_rung_that_is_shed_is_left_for_the_next_and_taken_again_when_it_is_back() {
+    let mut studio = Studio::start();
+    let mut watching = Watching::start(&studio, PICTURE);
+    watching.run(&mut studio, 5, WIDE).await;
+    watching.run(&mut studio, 4, 1_500_000).await;
+    let (broadcast, rung) = (Arc::clone(studio.show.broadcast()), TrackId::Rung(480));
+    assert_eq!(watching.sent.last().unwrap().0, rung);
+    broadcast.take_load_step(LoadStep::Shed(rung));
+    watching.run(&mut studio, 3, 2_000_000).await;
+    assert_eq!(watching.sent.last().unwrap().0, TrackId::Rung(360));
+    broadcast.take_load_step(LoadStep::Restored(rung));
+    watching.run(&mut studio, 40, 2_000_000).await;
+    assert_eq!(watching.sent.last().unwrap().0, rung);
+    watching.check();
+}
+
+/// So is a viewer that wants that one rendition: it is shown another until the one is back.
+#[tokio::test(start_paused = true)]
+async fn a_pinned_viewer_leaves_its_rung_only_while_that_is_shed() {
+    let mut studio = Studio::start();
+    let rung = TrackId::Rung(480);
+    let wants = Wants {
+        rendition: Some(Rendition::Rung(480)),
+        ..PICTURE
+    };
+    let mut watching = Watching::start(&studio, wants);
+    watching.run(&mut studio, 5, WIDE).await;
+    let broadcast = Arc::clone(studio.show.broadcast());
+    broadcast.take_load_step(LoadStep::Shed(rung));
+    watching.run(&mut studio, 3, WIDE).await;
+    assert_eq!(watching.sent.last().unwrap().0, TrackId::Rung(360));
+    broadcast.take_load_step(LoadStep::Restored(rung));
+    watching.run(&mut studio, 5, WIDE).await;
+    assert_eq!(watching.sent.last().unwrap().0, rung);
     watching.check();
 }
 

@@ -105,6 +105,8 @@ pub(crate) fn packets(codec: Codec, is_key: bool, payload: &Bytes, max: usize) -
         discontinuities: 0,
         payload: payload.clone(),
         rtp: OnceLock::new(),
+        flv: OnceLock::new(),
+        chunks: OnceLock::new(),
         arrived: OnceLock::new(),
     };
     let payloads = payloads(&frame, max).iter();

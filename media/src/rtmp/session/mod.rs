@@ -1,9 +1,10 @@
-//! The dialogue of one RTMP connection, without IO (spec media.md 3.1–3.3).
+//! The dialogue of one RTMP connection, without IO (spec media.md 3.1–3.3, 7).
 //!
-//! `handshake → connect → createStream → publish → media → end`. `rml_rtmp` shakes hands and is
-//! the state machine of the commands; both directions cross this wrapper as whole messages: what
-//! goes in was read and bounded by [`super::chunk`] and [`super::amf`], what comes out is read back
-//! and written by our own writer with full headers.
+//! `handshake → connect → createStream → publish → media → end`, or `… → play → media → end`, whose
+//! media does not pass here. `rml_rtmp` shakes hands and is the state machine of the commands; both
+//! directions cross this wrapper as whole messages: what goes in was read and bounded by
+//! [`crate::rtmp::chunk`] and [`crate::rtmp::amf`], what comes out is read back and written by our
+//! own writer with full headers.
 //!
 //! Invariants
 //! - `rml_rtmp` never sees a byte of the network that was not checked: it mixes interleaved
@@ -17,6 +18,9 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod names;
+mod play;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -24,13 +28,15 @@ use bytes::Bytes;
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
 use tokio::time::Instant;
 
-use super::aggregate::Aggregate;
-use super::amf::{self, Value};
-use super::chunk::{ChunkReader, Message, MessageLimits, kind};
-pub use super::close::CloseReason;
-use super::inner::{CHUNK_BYTES, Inner, Outcome, WINDOW_BYTES};
-use super::outbox::{Outbox, status_info};
-use crate::request::{Refusal, RefusalCode};
+use self::names::{key_fault, play_code, publish_code, stream_key};
+use self::play::{PING_EVERY, PLAYER_SILENCE};
+use crate::request::Refusal;
+use crate::rtmp::aggregate::Aggregate;
+use crate::rtmp::amf::{self, Value};
+use crate::rtmp::chunk::{CHUNK_BYTES, ChunkReader, Message, MessageLimits, kind};
+pub use crate::rtmp::close::CloseReason;
+use crate::rtmp::inner::{Inner, Outcome, WINDOW_BYTES};
+use crate::rtmp::outbox::{Outbox, status_info};
 
 /// Message streams of one connection.
 const STREAMS_MAX: u32 = 8;
@@ -61,11 +67,22 @@ pub enum SessionEvent {
         /// The bare stream key, a secret.
         stream_name: String,
     },
+    /// Somebody asks to play: decide, then call `accept` or `refuse`.
+    PlayRequested {
+        /// The application, without its query.
+        app: String,
+        /// The name of what to play.
+        name: String,
+        /// What stood behind the name's or the application's `?`.
+        query: String,
+    },
+    /// The player stops for a while, or goes on.
+    Paused(bool),
     /// Audio or video of the accepted publisher.
     Media(Message),
     /// What the encoder calls itself, in its metadata.
     Encoder(String),
-    /// The publisher stopped by itself.
+    /// The publisher or player stopped by itself.
     Finished,
     /// Send what [`Session::take_output`] holds, then close; the reason is for the log.
     Closed(CloseReason),
@@ -80,6 +97,7 @@ enum Stage {
     Deciding {
         stream_id: u32,
         request_id: u32,
+        is_player: bool,
     },
     /// Accepted; nothing came yet.
     Accepted {
@@ -87,6 +105,11 @@ enum Stage {
     },
     Live {
         stream_id: u32,
+    },
+    /// Media goes out; when the player was heard of last.
+    Playing {
+        stream_id: u32,
+        heard: Instant,
     },
     Closed,
 }
@@ -109,6 +132,8 @@ pub struct Session {
     tc_url: String,
     /// True when the client asked for enhanced RTMP in `connect`.
     is_enhanced: bool,
+    /// When the session began: the zero of its pings.
+    began: Instant,
     streams: u32,
     early_bytes: usize,
     ignored: u32,
@@ -138,6 +163,7 @@ impl Session {
             app: String::new(),
             tc_url: String::new(),
             is_enhanced: false,
+            began: now,
             streams: 0,
             early_bytes: 0,
             ignored: 0,
@@ -150,6 +176,7 @@ impl Session {
             return;
         }
         self.now = now;
+        self.moved(now);
         if self.stage == Stage::Handshake {
             if let Err(reason) = self.shake(bytes) {
                 self.close(reason);
@@ -204,21 +231,31 @@ impl Session {
                 CloseReason::TimeoutMedia
             }
             Stage::Live { .. } => CloseReason::Silence,
+            Stage::Playing { heard, .. } => {
+                if now.saturating_duration_since(heard) < PLAYER_SILENCE {
+                    self.ping(now, heard);
+                    return;
+                }
+                CloseReason::Silence
+            }
             Stage::Deciding { .. } | Stage::Closed => return,
         };
         self.close(reason);
     }
 
-    /// The server lets it publish.
+    /// The server lets it publish, or what it wants to play is there.
     pub fn accept(&mut self, now: Instant) {
         let Stage::Deciding {
             stream_id,
             request_id,
+            is_player,
         } = self.stage
         else {
             return;
         };
-        self.outbox.stream_begin(stream_id);
+        if !is_player {
+            self.outbox.stream_begin(stream_id);
+        }
         let accepted = match &mut self.inner {
             Some(inner) => inner.accept(request_id),
             None => Err(CloseReason::Dialogue),
@@ -228,6 +265,12 @@ impl Session {
                 for message in messages {
                     self.reply(message);
                 }
+                if is_player {
+                    let heard = now;
+                    self.stage = Stage::Playing { stream_id, heard };
+                    self.deadline = Some(now + PING_EVERY);
+                    return;
+                }
                 self.reader.set_limits(MessageLimits::PUBLISHING);
                 self.stage = Stage::Accepted { stream_id };
                 self.deadline = Some(now + FIRST_MEDIA);
@@ -236,24 +279,30 @@ impl Session {
         }
     }
 
-    /// The server does not let it publish, or no longer. Says nothing when all is over already.
+    /// The server does not let it publish or play, or no longer. Says nothing when all is over
+    /// already.
     pub fn refuse(&mut self, refusal: &Refusal) {
         if self.stage == Stage::Closed {
             return;
         }
-        let stream_id = match self.stage {
-            Stage::Deciding { stream_id, .. }
-            | Stage::Accepted { stream_id }
-            | Stage::Live { stream_id } => stream_id,
-            _ => 0,
+        let (stream_id, is_player) = match self.stage {
+            Stage::Deciding {
+                stream_id,
+                is_player,
+                ..
+            } => (stream_id, is_player),
+            Stage::Accepted { stream_id } | Stage::Live { stream_id } => (stream_id, false),
+            Stage::Playing { stream_id, .. } => (stream_id, true),
+            _ => (0, false),
         };
-        let code = match refusal.code {
-            RefusalCode::UnknownKey => "NetStream.Publish.BadName",
-            RefusalCode::NotAllowed | RefusalCode::Busy => "NetStream.Publish.Denied",
-            RefusalCode::TryAgain | RefusalCode::Unsupported => "NetStream.Publish.Rejected",
+        let code = refusal.code;
+        let word = if is_player {
+            play_code(code)
+        } else {
+            publish_code(code)
         };
-        self.error(stream_id, code, &refusal.sentence);
-        self.close(CloseReason::Refused(refusal.code));
+        self.error(stream_id, word, &refusal.sentence);
+        self.close(CloseReason::Refused(code));
     }
 
     /// Commands nobody knows, so far.
@@ -400,10 +449,9 @@ impl Session {
             "connect" => self.connect(command, args),
             "createStream" if self.stage == Stage::Publish => self.create_stream(command),
             "publish" => self.publish(command, args),
-            "play" | "play2" => {
-                let sentence = "Playing over RTMP is not offered here. Open the watch page.";
-                self.error(command.stream_id, "NetStream.Play.Failed", sentence);
-                self.close(CloseReason::Play);
+            "play" => self.play(command, args),
+            "pause" => {
+                self.pause(command.stream_id, &args);
                 Ok(())
             }
             "FCPublish" => {
@@ -418,7 +466,12 @@ impl Session {
                 self.outbox.command(0, &values);
                 Ok(())
             }
-            "releaseStream" | "_checkbw" | "getStreamLength" => {
+            // A live stream has none; FFmpeg complains of an answer that is no number.
+            "getStreamLength" => {
+                self.outbox.result(command.transaction, Value::Number(0.0));
+                Ok(())
+            }
+            "releaseStream" | "_checkbw" => {
                 self.outbox.result(command.transaction, Value::Null);
                 Ok(())
             }
@@ -481,7 +534,7 @@ impl Session {
 
     fn publish(&mut self, command: Command, args: Vec<Value>) -> Result<(), CloseReason> {
         let stream_id = command.stream_id;
-        if self.stage != Stage::Publish || stream_id == 0 || stream_id > self.streams {
+        if !self.may_begin(stream_id) {
             let sentence = "Publish once, after connect and createStream, on the stream it gave.";
             self.error(stream_id, "NetStream.Publish.Rejected", sentence);
             self.close(CloseReason::Dialogue);
@@ -503,6 +556,7 @@ impl Session {
         self.stage = Stage::Deciding {
             stream_id,
             request_id,
+            is_player: false,
         };
         self.deadline = None;
         let tc_url = self.tc_url.clone();
@@ -514,8 +568,16 @@ impl Session {
         Ok(())
     }
 
+    fn may_begin(&self, stream_id: u32) -> bool {
+        self.stage == Stage::Publish && stream_id != 0 && stream_id <= self.streams
+    }
+
     fn finish(&mut self) {
-        if matches!(self.stage, Stage::Accepted { .. } | Stage::Live { .. }) {
+        let is_at_work = matches!(
+            self.stage,
+            Stage::Accepted { .. } | Stage::Live { .. } | Stage::Playing { .. }
+        );
+        if is_at_work {
             self.stage = Stage::Closed;
             self.deadline = None;
             self.events.push_back(SessionEvent::Finished);
@@ -544,8 +606,12 @@ impl Session {
 
     /// Passes on a reply of the state machine, changed where it must be.
     fn reply(&mut self, mut message: Message) {
-        if !matches!(message.type_id, kind::COMMAND) {
-            return;
+        match message.type_id {
+            kind::COMMAND => {}
+            // To a player: that its stream begins, and what stands before the media.
+            kind::DATA => return self.say_before_media(message),
+            kind::USER_CONTROL => return self.outbox.control(message.type_id, &message.payload),
+            _ => return,
         }
         if self.is_enhanced
             && self.stage == Stage::Connect
@@ -582,40 +648,4 @@ struct Command {
     name: String,
     transaction: f64,
     object: Value,
-}
-
-/// The application and the bare key: a query on either is dropped, and a key put into the URL
-/// (`live/KEY` with an empty name) counts.
-fn stream_key(app: &str, name: &str) -> (String, String) {
-    let bare = |text: &str| text.split('?').next().unwrap_or_default().trim().to_owned();
-    let (app, name) = (bare(app), bare(name));
-    let app = app.trim_end_matches('/');
-    if name.is_empty()
-        && let Some((app, key)) = app.split_once('/')
-    {
-        return (app.to_owned(), key.to_owned());
-    }
-    (app.to_owned(), name)
-}
-
-/// Why a text cannot be a stream key, as a sentence for the publisher.
-fn key_fault(key: &str) -> Option<&'static str> {
-    if key.is_empty() {
-        return Some(
-            "There is no stream key. Put the room's stream key into OBS: Settings, Stream, \
-             Stream Key.",
-        );
-    }
-    if key.len() > KEY_BYTES_MAX {
-        return Some(
-            "The stream key is longer than any key. Copy the room's stream key again, and nothing \
-             else, into OBS: Settings, Stream, Stream Key.",
-        );
-    }
-    // U+FFFD stands where the key was not UTF-8.
-    let is_bad = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
-    key.contains(is_bad).then_some(
-        "The stream key holds characters that no key has. Copy the room's stream key again into \
-         OBS: Settings, Stream, Stream Key.",
-    )
 }

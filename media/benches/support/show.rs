@@ -26,14 +26,28 @@ const PICTURE_BYTES: u32 = 9_580;
 const SOUND_SAMPLES: i64 = 1_024;
 const SOUND_RATE: i64 = 48_000;
 
+/// When sound is written.
+#[derive(Clone, Copy, Debug)]
+#[expect(dead_code, reason = "each bench has its own")]
+pub(crate) enum Sounds {
+    /// With the picture that comes after it.
+    WithPictures,
+    /// When its own time has come, as encoders send it.
+    InTime,
+}
+
 /// Puts a show on air that goes on until `cancel`.
-pub(crate) fn start(hub: &Arc<Broadcasts>, cancel: &CancellationToken) -> Arc<Broadcast> {
+pub(crate) fn start(
+    hub: &Arc<Broadcasts>,
+    sounds: Sounds,
+    cancel: &CancellationToken,
+) -> Arc<Broadcast> {
     let key = BroadcastKey::new("room_1");
     let mut publisher = hub
         .open(key, Instant::now(), OffsetDateTime::now_utc())
         .unwrap();
     publisher.set_track(Instant::now(), picture_info()).unwrap();
-    let (info, sound) = sound();
+    let (info, packets) = sound();
     publisher.set_track(Instant::now(), info).unwrap();
     let broadcast = Arc::clone(publisher.broadcast());
     let config = Arc::new(ConvertConfig::default());
@@ -46,34 +60,40 @@ pub(crate) fn start(hub: &Arc<Broadcasts>, cancel: &CancellationToken) -> Arc<Br
     tokio::spawn(async move {
         tokio::select! {
             () = cancel.cancelled() => {}
-            () = play(publisher, sound) => {}
+            () = play(publisher, sounds, packets) => {}
         }
     });
     broadcast
 }
 
-async fn play(mut publisher: Publisher, sound: Vec<Bytes>) {
+async fn play(mut publisher: Publisher, when: Sounds, sound: Vec<Bytes>) {
     let began = Instant::now();
     let (key, picture) = (nal(0x65, KEY_BYTES), nal(0x41, PICTURE_BYTES));
+    let at = |us: i64| began + Duration::from_micros(u64::try_from(us).unwrap());
     let mut sounds = 0;
     for n in 0.. {
-        let at = u64::try_from(n * 1_000_000 / FRAME_RATE).unwrap();
-        sleep_until(began + Duration::from_micros(at)).await;
+        // Those of before this picture.
+        while sounds * SOUND_SAMPLES * FRAME_RATE <= n * SOUND_RATE {
+            let us = match when {
+                Sounds::InTime => sounds * SOUND_SAMPLES * 1_000_000 / SOUND_RATE,
+                Sounds::WithPictures => n * 1_000_000 / FRAME_RATE,
+            };
+            sleep_until(at(us)).await;
+            let packet = usize::try_from(sounds).unwrap() % sound.len();
+            let ms = sounds * SOUND_SAMPLES * 1_000 / SOUND_RATE;
+            publisher.write(
+                Instant::now(),
+                sample(Kind::Audio, ms, sound[packet].clone(), true),
+            );
+            sounds += 1;
+        }
+        sleep_until(at(n * 1_000_000 / FRAME_RATE)).await;
         let is_key = n % KEY_EVERY == 0;
         let payload = if is_key { key.clone() } else { picture.clone() };
         publisher.write(
             Instant::now(),
             sample(Kind::Video, n * 1_000 / FRAME_RATE, payload, is_key),
         );
-        while sounds * SOUND_SAMPLES * FRAME_RATE <= n * SOUND_RATE {
-            let at = usize::try_from(sounds).unwrap() % sound.len();
-            let ms = sounds * SOUND_SAMPLES * 1_000 / SOUND_RATE;
-            publisher.write(
-                Instant::now(),
-                sample(Kind::Audio, ms, sound[at].clone(), true),
-            );
-            sounds += 1;
-        }
     }
 }
 
