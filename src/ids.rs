@@ -86,6 +86,34 @@ ids! {
     EventId = "evt_";
     /// A row of the audit log.
     AuditId = "aud_";
+    /// A login that is open.
+    SessionId = "ses_";
+    /// A shop.
+    MerchantId = "mch_";
+    /// What is described.
+    ProductId = "prd_";
+    /// What is priced, counted and bought.
+    VariantId = "var_";
+    /// A row of a variant's price list.
+    PriceId = "prc_";
+    /// A change of a variant's stock.
+    MovementId = "mov_";
+    /// Stock held for an order.
+    ReservationId = "rsv_";
+    /// A product on a room's shelf.
+    EntryId = "shf_";
+    /// A flash price with a quota and a clock.
+    DealId = "deal_";
+    /// One act of buying.
+    CheckoutId = "chk_";
+    /// What one buyer buys of one merchant.
+    OrderId = "ord_";
+    /// One variant of an order.
+    LineId = "lin_";
+    /// What a checkout owes, once.
+    PaymentId = "pay_";
+    /// One try to pay with one provider.
+    AttemptId = "att_";
     /// An account of the ledger.
     LedgerAccountId = "led_";
     /// A movement between two accounts of the ledger.

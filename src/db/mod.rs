@@ -34,7 +34,7 @@ const POSTGRES_READERS_MAX: u32 = 8;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `(number, name, SQLite, PostgreSQL)`
-const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
     (
         1,
         "init",
@@ -46,6 +46,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
         "ledger",
         include_str!("../../migrations/sqlite/0002_ledger.sql"),
         include_str!("../../migrations/postgres/0002_ledger.sql"),
+    ),
+    (
+        3,
+        "catalog",
+        include_str!("../../migrations/sqlite/0003_catalog.sql"),
+        include_str!("../../migrations/postgres/0003_catalog.sql"),
     ),
 ];
 

@@ -92,8 +92,8 @@ impl Viewer<'_> {
             "pictures": server.folder(),
         });
         let mut browser = script("browser/watch.mjs", &task);
-        browser.stdout(Stdio::piped());
-        let output = timeout(self.watched + AROUND_MAX, browser.output()).await;
+        let browser = browser.stdout(Stdio::piped()).spawn().unwrap();
+        let output = timeout(self.watched + AROUND_MAX, browser.wait_with_output()).await;
         let output = output.expect("the browser is done in time").unwrap();
         assert!(output.status.success(), "the viewer failed: see above");
         serde_json::from_slice(&output.stdout).unwrap()
