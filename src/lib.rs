@@ -32,6 +32,7 @@ mod http;
 
 mod accounts;
 
+mod catalog;
 mod creators;
 mod ledger;
 

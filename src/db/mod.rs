@@ -7,6 +7,7 @@
 //!
 //! Not here: any table. Stores of the modules own their SQL.
 
+mod bulk;
 mod look;
 #[cfg(test)]
 mod testing;
@@ -22,6 +23,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, Executor, SqlSafeStr, Transaction};
 use tokio::sync::Notify;
 
+pub(crate) use self::bulk::{Bound, Bulk, select_in};
 pub(crate) use self::look::{Found, look};
 #[cfg(test)]
 pub(crate) use self::testing::{Folder, NOON, fresh};

@@ -19,9 +19,9 @@ mod tests;
 use serde_json::Value;
 
 pub use self::bus::Bus;
-pub(crate) use self::outbox::{Relay, append};
+pub(crate) use self::outbox::{Relay, append, append_all};
 use crate::clock::Timestamp;
-use crate::ids::{CreatorId, EventId};
+use crate::ids::{CreatorId, EventId, MerchantId};
 
 /// A kind of event, by its name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +34,12 @@ pub enum Kind {
     RoomEnded,
     RoomCancelled,
     LedgerDayClosed,
+    InventorySoldOut,
+    InventoryRestocked,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::CreatorCreated,
         Self::RoomScheduled,
         Self::RoomLive,
@@ -46,6 +48,8 @@ impl Kind {
         Self::RoomEnded,
         Self::RoomCancelled,
         Self::LedgerDayClosed,
+        Self::InventorySoldOut,
+        Self::InventoryRestocked,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -58,6 +62,8 @@ impl Kind {
             Self::RoomEnded => "room.ended",
             Self::RoomCancelled => "room.cancelled",
             Self::LedgerDayClosed => "ledger.day_closed",
+            Self::InventorySoldOut => "inventory.sold_out",
+            Self::InventoryRestocked => "inventory.restocked",
         }
     }
 
@@ -72,6 +78,7 @@ pub enum SubjectKind {
     Creator,
     Room,
     LedgerDay,
+    Stock,
 }
 
 impl SubjectKind {
@@ -80,6 +87,7 @@ impl SubjectKind {
             Self::Creator => "creator",
             Self::Room => "room",
             Self::LedgerDay => "ledger_day",
+            Self::Stock => "stock",
         }
     }
 }
@@ -88,6 +96,7 @@ impl SubjectKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     Creator(CreatorId),
+    Merchant(MerchantId),
     Platform,
     Social,
 }
@@ -96,6 +105,7 @@ impl Stream {
     fn name(self) -> String {
         match self {
             Self::Creator(id) => format!("creator:{id}"),
+            Self::Merchant(id) => format!("merchant:{id}"),
             Self::Platform => "platform".into(),
             Self::Social => "social".into(),
         }
