@@ -105,6 +105,8 @@ pub(crate) enum Scope {
     RoomsManage,
     MediaManage,
     LedgerRead,
+    InventoryRead,
+    InventoryAdjust,
 }
 
 /// What the key of an operator holds: all of commerce.md 4, so that a later version need not make
@@ -137,13 +139,21 @@ impl Scope {
             Self::RoomsManage => "rooms:manage",
             Self::MediaManage => "media:manage",
             Self::LedgerRead => "ledger:read",
+            Self::InventoryRead => "inventory:read",
+            Self::InventoryAdjust => "inventory:adjust",
         }
     }
 
     /// A scope that nothing here asks for is skipped.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        [Self::RoomsManage, Self::MediaManage, Self::LedgerRead]
-            .into_iter()
+        const ALL: [Scope; 5] = [
+            Scope::RoomsManage,
+            Scope::MediaManage,
+            Scope::LedgerRead,
+            Scope::InventoryRead,
+            Scope::InventoryAdjust,
+        ];
+        ALL.into_iter()
             .find(|scope| scope.as_str() == text)
     }
 }

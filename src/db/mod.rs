@@ -9,6 +9,7 @@
 
 mod bulk;
 mod look;
+mod row;
 #[cfg(test)]
 mod testing;
 
@@ -25,6 +26,7 @@ use tokio::sync::Notify;
 
 pub(crate) use self::bulk::{Bound, Bulk, select_in};
 pub(crate) use self::look::{Found, look};
+pub(crate) use self::row::parsed;
 #[cfg(test)]
 pub(crate) use self::testing::{Folder, NOON, fresh};
 

@@ -36,10 +36,11 @@ pub enum Kind {
     LedgerDayClosed,
     InventorySoldOut,
     InventoryRestocked,
+    InventoryAdjusted,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::CreatorCreated,
         Self::RoomScheduled,
         Self::RoomLive,
@@ -50,6 +51,7 @@ impl Kind {
         Self::LedgerDayClosed,
         Self::InventorySoldOut,
         Self::InventoryRestocked,
+        Self::InventoryAdjusted,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -64,6 +66,7 @@ impl Kind {
             Self::LedgerDayClosed => "ledger.day_closed",
             Self::InventorySoldOut => "inventory.sold_out",
             Self::InventoryRestocked => "inventory.restocked",
+            Self::InventoryAdjusted => "inventory.adjusted",
         }
     }
 
