@@ -1,4 +1,4 @@
-//! Handles and scopes: pure rules.
+//! Handles and the states of an account: pure rules.
 
 use std::fmt;
 
@@ -99,51 +99,38 @@ impl fmt::Display for Handle {
     }
 }
 
-/// What a key may do, as far as anything of this version asks.
+/// Where an account is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    RoomsManage,
-    MediaManage,
-    LedgerRead,
+pub(crate) enum State {
+    Active,
+    Limited,
+    Suspended,
+    Closing,
+    Closed,
 }
 
-/// What the key of an operator holds: all of commerce.md 4, so that a later version need not make
-/// a new key.
-pub(super) const OPERATOR_SCOPES: [&str; 19] = [
-    "products:write",
-    "prices:write",
-    "deals:write",
-    "inventory:read",
-    "inventory:adjust",
-    "rooms:manage",
-    "cards:control",
-    "coupons:write",
-    "orders:read",
-    "orders:fulfil",
-    "payments:read",
-    "payments:refund",
-    "settlements:read",
-    "payouts:write",
-    "ledger:read",
-    "disputes:resolve",
-    "webhooks:manage",
-    "keys:manage",
-    "media:manage",
-];
+impl State {
+    const ALL: [Self; 5] = [
+        Self::Active,
+        Self::Limited,
+        Self::Suspended,
+        Self::Closing,
+        Self::Closed,
+    ];
 
-impl Scope {
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
-            Self::RoomsManage => "rooms:manage",
-            Self::MediaManage => "media:manage",
-            Self::LedgerRead => "ledger:read",
+            Self::Active => "active",
+            Self::Limited => "limited",
+            Self::Suspended => "suspended",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
         }
     }
 
-    /// A scope that nothing here asks for is skipped.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        [Self::RoomsManage, Self::MediaManage, Self::LedgerRead]
-            .into_iter()
-            .find(|scope| scope.as_str() == text)
+    pub(super) fn decode(text: &str) -> sqlx::Result<Self> {
+        let mut all = Self::ALL.into_iter();
+        let state = all.find(|state| state.as_str() == text);
+        state.ok_or_else(|| sqlx::Error::Decode("state".into()))
     }
 }

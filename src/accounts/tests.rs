@@ -2,7 +2,6 @@
 
 use sqlx::Row;
 
-use super::model::OPERATOR_SCOPES;
 use super::*;
 use crate::app::Fixture;
 use crate::db::NOON;
@@ -43,7 +42,7 @@ async fn an_operator_gets_one_key_that_is_stored_as_a_hash() {
     let (hash, last4): (String, String) = (row.get(0), row.get(2));
     assert!(made.api_key.ends_with(&last4) && !hash.contains(&last4));
     let scopes: Vec<String> = serde_json::from_str(&row.get::<String, _>(3)).unwrap();
-    assert_eq!(scopes, OPERATOR_SCOPES);
+    assert_eq!(scopes, Scope::ALL.map(Scope::as_str));
 }
 
 #[tokio::test]
