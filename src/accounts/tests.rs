@@ -8,17 +8,48 @@ use crate::db::NOON;
 
 #[test]
 fn handles_are_folded_and_odd_ones_refused() {
-    let good = [("Anna", "anna"), ("a.b-c_d", "a.b-c_d"), ("x10", "x10")];
+    let good = [
+        ("Anna", "anna"),
+        ("a.b-c_d", "a.b-c_d"),
+        ("x10", "x10"),
+        ("Añb", "añb"),
+        ("Straße", "strasse"),
+        ("ＡＮＮＡ", "anna"),
+        ("ΣΟΦΟΣ", "σοφοσ"),
+        ("иван", "иван"),
+        ("李小龙", "李小龙"),
+        ("Tokyo東京タワー", "tokyo東京タワー"),
+        ("한국abc", "한국abc"),
+    ];
     for (text, folded) in good {
         assert_eq!(Handle::parse(text).unwrap().as_str(), folded);
     }
     let long = "x".repeat(31);
     for bad in [
-        "ab", "-ab", "ab.", "a__b", "a.-b", "123", "a b", "añb", "", &long,
+        "ab",
+        "-ab",
+        "ab.",
+        "a__b",
+        "a.-b",
+        "123",
+        "١٢٣",
+        "a b",
+        "",
+        "pаypal", // with a Cyrillic a
+        "ивanов",
+        "a\u{200d}bc",
+        "a\u{202e}bc",
+        "ab😀",
+        "a'bc",
+        "\u{301}abc",
+        &long,
     ] {
         assert_eq!(Handle::parse(bad), Err(HandleError::Invalid), "{bad}");
     }
-    assert_eq!(Handle::parse("Admin"), Err(HandleError::Reserved));
+    let reserved = Err(HandleError::Reserved);
+    assert_eq!(Handle::parse("Admin"), reserved);
+    // Wholly Cyrillic letters.
+    assert_eq!(Handle::parse("арі"), reserved, "looks like api");
 }
 
 #[test]
@@ -26,7 +57,23 @@ fn handles_that_look_alike_share_a_skeleton() {
     let skeleton = |text| Handle::parse(text).unwrap().skeleton();
     assert_eq!(skeleton("paul1"), skeleton("paull"));
     assert_eq!(skeleton("mary"), skeleton("rnary"));
+    assert_eq!(skeleton("асе"), skeleton("ace"));
     assert_ne!(skeleton("anna"), skeleton("anne"));
+}
+
+/// Those stored before other scripts were taken stay as they are.
+#[test]
+fn the_skeleton_of_latin_letters_changes_three_of_them() {
+    for c in "abcdefghijklmnopqrstuvwxyz0123456789_-.".chars() {
+        let expected = match c {
+            '0' => "aOa".to_owned(),
+            '1' => "ala".to_owned(),
+            'm' => "arna".to_owned(),
+            c => format!("a{c}a"),
+        };
+        let handle = Handle::parse(&format!("a{c}a")).unwrap();
+        assert_eq!(handle.skeleton(), expected);
+    }
 }
 
 #[tokio::test]
