@@ -11,6 +11,7 @@ mod audit;
 mod extract;
 mod keys;
 mod model;
+mod password;
 mod scopes;
 mod service;
 mod sessions;
