@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::{ETAG, IF_MATCH};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
+use http::header::ETAG;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::Row as _;
@@ -21,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::db::{Tx, parsed};
 use crate::events::{self, Kind, NewEvent, Stream, SubjectKind};
 use crate::http::{
-    self as wire, ApiError, Bounds, Code, Cursor, Kept, Page, Path, Problem, Query, Seek, Stored,
+    self as wire, ApiError, Bounds, Code, Cursor, IfMatch, Kept, Page, Path, Problem, Query, Seek, Stored,
     Write,
 };
 use crate::ids::{MerchantId, MovementId, VariantId};
@@ -182,10 +182,8 @@ async fn one(
     let row = query.fetch_optional(app.db.readers()).await?;
     let row = row.ok_or_else(ApiError::not_found)?;
     let stock = read_stock(&row, 0)?;
-    Ok(with_etag(
-        Json(StockView::of(id, &stock)).into_response(),
-        stock.version,
-    ))
+    let response = Json(StockView::of(id, &stock)).into_response();
+    Ok(wire::tagged(response, stock.version))
 }
 
 /// Books stock that came or went.
@@ -264,11 +262,10 @@ async fn change(
     State(app): State<App>,
     who: Principal,
     Path(id): Path<VariantId>,
-    headers: HeaderMap,
+    if_match: IfMatch,
     Write { body, call }: Write<ChangeBody>,
 ) -> Result<Response, ApiError> {
     let merchant = owner(&app, &who, id, Scope::InventoryAdjust).await?;
-    let if_version = if_match(&headers)?;
     let mut bounds = Bounds::default();
     bounds.number("/safety", body.safety.unwrap_or(0), 0..=COUNTER_MAX);
     bounds.number("/incoming", body.incoming.unwrap_or(0), 0..=COUNTER_MAX);
@@ -277,7 +274,7 @@ async fn change(
     bounds.check()?;
     let what = What::Settings {
         variant: id,
-        if_version,
+        if_version: if_match.version(),
         settings: Settings {
             safety: body.safety,
             incoming: body.incoming,
@@ -367,24 +364,12 @@ async fn owner(
     let query = sqlx::query(sql).bind(id.to_string());
     let row = query.fetch_optional(app.db.readers()).await?;
     let merchant: MerchantId = parsed(&row.ok_or_else(ApiError::not_found)?, 0)?;
+    // A key is for its own shop.
+    if who.merchant_key().is_some_and(|(own, _)| own != merchant) {
+        return Err(ApiError::not_found());
+    }
     who.require(scope)?;
     Ok(merchant)
-}
-
-fn if_match(headers: &HeaderMap) -> Result<i64, ApiError> {
-    let Some(tag) = headers.get(IF_MATCH).and_then(|tag| tag.to_str().ok()) else {
-        let detail = "send If-Match with the ETag you read, so that no change of others is lost";
-        return Err(ApiError::new(Code::PreconditionRequired, detail));
-    };
-    let version = tag.trim().trim_matches('"').parse();
-    version.map_err(|_other_form| ApiError::new(Code::Stale, "read it again; it has changed"))
-}
-
-fn with_etag(mut response: Response, version: i64) -> Response {
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
-        response.headers_mut().insert(ETAG, tag);
-    }
-    response
 }
 
 /// What the answer shows.
@@ -412,7 +397,7 @@ impl StockRide {
         (variant, merchant): (VariantId, MerchantId),
         (shown, diff): (Shown, serde_json::Value),
     ) -> Result<Self, ApiError> {
-        let write = Kept::enter(app, &who.key.to_string(), call).await?;
+        let write = Kept::enter(app, &who.name(), call).await?;
         Ok(Self {
             who,
             write,
@@ -424,7 +409,7 @@ impl StockRide {
     }
 
     async fn send(self, app: &App, what: What) -> Result<Response, ApiError> {
-        let actor = self.who.account.to_string();
+        let actor = self.who.name();
         let stored = submit(app, Command { actor, what }, self).await?;
         Ok(stored.into_response())
     }
@@ -517,17 +502,17 @@ impl From<Refused> for ApiError {
         match refused {
             Refused::SoldOut {
                 restock_possible, ..
-            } => Self::new(Code::SoldOut, says).with("restock_possible", restock_possible),
+            } => Self::new(Code::SoldOut, says).telling("restock_possible", restock_possible),
             Refused::Insufficient { left, .. } => {
-                Self::new(Code::InsufficientStock, says).with("left", left)
+                Self::new(Code::InsufficientStock, says).telling("left", left)
             }
             Refused::PurchaseLimit { .. } => Self::new(Code::PurchaseLimitReached, says),
             Refused::NoStock(_) => Self::not_found(),
             Refused::InvalidState => Self::new(Code::InvalidState, says),
             Refused::Changed { on_hand } => {
-                Self::new(Code::StockChanged, says).with("on_hand", on_hand)
+                Self::new(Code::StockChanged, says).telling("on_hand", on_hand)
             }
-            Refused::Stale { version } => Self::new(Code::Stale, says).with("version", version),
+            Refused::Stale { version } => Self::new(Code::Stale, says).with(ETAG, wire::etag(version)),
             Refused::Busy => Self::busy(std::time::Duration::from_secs(1)),
         }
     }

@@ -237,6 +237,8 @@ fn start_jobs(app: &App) {
     app.tasks
         .spawn_until_stop("rooms.look_after", rooms::run(app.clone()));
     app.tasks
+        .spawn("catalog.sequencer", catalog::run(app.clone()));
+    app.tasks
         .spawn_until_stop("ledger.close_days", ledger::run(app.clone()));
     app.tasks
         .spawn_until_stop("http.sweep", sweep_answers(app.clone()));
