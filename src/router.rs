@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::http::{self, ApiError, BODY_BYTES_MAX, Code, Cors, around, asset, index, openapi};
-use crate::{broadcasts, catalog, creators, ledger, payments, rooms};
+use crate::{broadcasts, catalog, creators, ledger, orders, payments, rooms};
 
 const API: &str = "/api/v1";
 
@@ -63,6 +63,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(creators::routes())
         .merge(rooms::routes())
         .merge(broadcasts::routes())
+        .merge(orders::routes())
         .merge(ledger::routes())
         .merge(payments::routes())
 }

@@ -37,10 +37,15 @@ pub enum Kind {
     InventorySoldOut,
     InventoryRestocked,
     InventoryAdjusted,
+    OrderReserved,
+    OrderPaid,
+    OrderExpired,
+    OrderCancelled,
+    PaymentCaptured,
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 16] = [
         Self::CreatorCreated,
         Self::RoomScheduled,
         Self::RoomLive,
@@ -52,6 +57,11 @@ impl Kind {
         Self::InventorySoldOut,
         Self::InventoryRestocked,
         Self::InventoryAdjusted,
+        Self::OrderReserved,
+        Self::OrderPaid,
+        Self::OrderExpired,
+        Self::OrderCancelled,
+        Self::PaymentCaptured,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -67,6 +77,11 @@ impl Kind {
             Self::InventorySoldOut => "inventory.sold_out",
             Self::InventoryRestocked => "inventory.restocked",
             Self::InventoryAdjusted => "inventory.adjusted",
+            Self::OrderReserved => "order.reserved",
+            Self::OrderPaid => "order.paid",
+            Self::OrderExpired => "order.expired",
+            Self::OrderCancelled => "order.cancelled",
+            Self::PaymentCaptured => "payment.captured",
         }
     }
 
@@ -82,6 +97,8 @@ pub enum SubjectKind {
     Room,
     LedgerDay,
     Stock,
+    Order,
+    Payment,
 }
 
 impl SubjectKind {
@@ -91,6 +108,8 @@ impl SubjectKind {
             Self::Room => "room",
             Self::LedgerDay => "ledger_day",
             Self::Stock => "stock",
+            Self::Order => "order",
+            Self::Payment => "payment",
         }
     }
 }

@@ -200,6 +200,8 @@ impl Kept {
     fn problem(&self, error: &ApiError) -> Option<Stored> {
         let status = error.code().status();
         let is_kept = status == StatusCode::CONFLICT || status == StatusCode::UNPROCESSABLE_ENTITY;
+        // That key belongs to another request's answer.
+        let is_kept = is_kept && error.code() != Code::IdempotencyKeyReused;
         let problem = error.problem(&self.call.path, &self.call.request_id);
         let body = serde_json::to_vec(&problem).ok()?;
         is_kept.then_some(Stored {
