@@ -83,6 +83,11 @@ impl Password {
         Ok(())
     }
 
+    /// The text itself.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+
     /// Its hash, as a PHC string.
     pub(crate) async fn hash(&self, app: &App) -> Result<String, HashersBusy> {
         let password = self.clone();

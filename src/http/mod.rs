@@ -29,7 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use self::assets::{asset, index};
-pub(crate) use self::body::{Call, NoBody, Path, Query, Write, read_body};
+pub(crate) use self::body::{Call, NoBody, Path, Query, Write, given, read_body};
 pub(crate) use self::cors::Cors;
 pub(crate) use self::error::{ApiError, Bounds, Code, Problem};
 pub(crate) use self::etag::{IfMatch, etag, tagged};
