@@ -5,6 +5,7 @@
 mod broadcasts;
 mod creators;
 mod http;
+mod orders;
 mod payments;
 mod robustness;
 mod rooms;
