@@ -157,6 +157,7 @@ pub(crate) struct ApiError {
     bounds: Vec<Bound>,
     retry_after: Option<Duration>,
     headers: Vec<(HeaderName, String)>,
+    needed: Option<&'static str>,
 }
 
 impl ApiError {
@@ -167,6 +168,7 @@ impl ApiError {
             bounds: Vec::new(),
             retry_after: None,
             headers: Vec::new(),
+            needed: None,
         }
     }
 
@@ -213,6 +215,14 @@ impl ApiError {
         self
     }
 
+    /// The caller lacks this permission.
+    pub(crate) fn lacks(needed: &'static str) -> Self {
+        let detail = format!("this needs the permission {needed}");
+        let mut error = Self::new(Code::Forbidden, detail);
+        error.needed = Some(needed);
+        error
+    }
+
     /// A header beside the problem.
     pub(crate) fn with(mut self, name: HeaderName, text: impl Into<String>) -> Self {
         self.headers.push((name, text.into()));
@@ -238,6 +248,7 @@ impl ApiError {
                 .retry_after
                 .and_then(|d| u64::try_from(d.as_millis()).ok()),
             request_id: request_id.into(),
+            needed: self.needed.map(Into::into),
             errors: self.bounds.clone(),
         }
     }
@@ -302,6 +313,9 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
     pub(crate) request_id: String,
+    /// The permission that is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) needed: Option<String>,
     /// The fields at fault.
     pub(crate) errors: Vec<Bound>,
 }
