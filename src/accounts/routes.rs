@@ -432,7 +432,7 @@ pub(super) async fn note(
     diff: serde_json::Value,
 ) -> sqlx::Result<()> {
     let entry = Entry {
-        who: &Principal::of_session(account, session),
+        who: &Principal::of_session(now, account, session),
         call,
         object_id: account.to_string(),
         diff,

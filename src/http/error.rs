@@ -191,6 +191,7 @@ pub(crate) struct ApiError {
     /// What else this code tells.
     facts: serde_json::Map<String, serde_json::Value>,
     headers: Vec<(HeaderName, String)>,
+    needed: Option<&'static str>,
 }
 
 impl ApiError {
@@ -202,6 +203,7 @@ impl ApiError {
             retry_after: None,
             facts: serde_json::Map::new(),
             headers: Vec::new(),
+            needed: None,
         }
     }
 
@@ -255,6 +257,14 @@ impl ApiError {
         self
     }
 
+    /// The caller lacks this permission.
+    pub(crate) fn lacks(needed: &'static str) -> Self {
+        let detail = format!("this needs the permission {needed}");
+        let mut error = Self::new(Code::Forbidden, detail);
+        error.needed = Some(needed);
+        error
+    }
+
     /// A header beside the problem.
     pub(crate) fn with(mut self, name: HeaderName, text: impl Into<String>) -> Self {
         self.headers.push((name, text.into()));
@@ -280,6 +290,7 @@ impl ApiError {
                 .retry_after
                 .and_then(|d| u64::try_from(d.as_millis()).ok()),
             request_id: request_id.into(),
+            needed: self.needed.map(Into::into),
             errors: self.bounds.clone(),
             facts: self.facts.clone(),
         }
@@ -345,6 +356,9 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
     pub(crate) request_id: String,
+    /// The permission that is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) needed: Option<String>,
     /// The fields at fault.
     pub(crate) errors: Vec<Bound>,
     /// Members of single codes: `left`, `current_price`, `restock_possible`.

@@ -47,7 +47,7 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
 }
 
 /// The strong tag of a version.
-pub(crate) fn etag(version: i64) -> String {
+fn etag(version: i64) -> String {
     format!("\"{version}\"")
 }
 
