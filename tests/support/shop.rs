@@ -137,7 +137,10 @@ impl Buyer {
         key: &str,
         (path, body): (&str, &Value),
     ) -> Answer {
-        let request = server.client.post(server.url(path)).bearer_auth(&self.token);
+        let request = server
+            .client
+            .post(server.url(path))
+            .bearer_auth(&self.token);
         let request = request.header("Idempotency-Key", key).json(body);
         Answer::of(request.send().await.unwrap()).await
     }
