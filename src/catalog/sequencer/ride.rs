@@ -46,7 +46,6 @@ pub(crate) trait Ride: Send + Sync + Sized + 'static {
 type Outcome<R> = Result<<R as Ride>::Answer, <R as Ride>::Refusal>;
 
 /// One command of a batch, with what became of it.
-#[derive(Debug)]
 pub(crate) struct Seat<R: Ride> {
     pub(crate) ride: R,
     pub(crate) verdict: Verdict<R>,
