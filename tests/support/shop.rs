@@ -8,7 +8,6 @@ use super::{Answer, NOON, TestServer};
 
 /// One shop, one product, variants of one price.
 pub(crate) struct Shop {
-    pub(crate) merchant: String,
     pub(crate) variants: Vec<String>,
 }
 
@@ -65,7 +64,6 @@ impl Shop {
             assert_eq!(received.status, 201, "{}", received.text);
         }
         Self {
-            merchant,
             variants: made.into_iter().map(|(_, variant)| variant).collect(),
         }
     }
