@@ -9,14 +9,19 @@
 
 mod audit;
 mod extract;
+mod keys;
 mod model;
+mod scopes;
 mod service;
+mod sessions;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::audit::{Entry, audit};
 pub(crate) use self::extract::Principal;
-pub(crate) use self::model::{Handle, HandleError, Scope};
+pub(crate) use self::keys::key_is_valid;
+pub(crate) use self::model::{Handle, HandleError};
+pub(crate) use self::scopes::{Role, Scope};
 pub(crate) use self::service::{CreateOperatorError, NewOperator, claim_handle, create_operator};
-pub(crate) use self::store::{exists, is_operator, key_is_valid};
+pub(crate) use self::store::exists;

@@ -1,10 +1,12 @@
 //! Making an operator, and taking a handle.
 
-use super::model::{Handle, HandleError, OPERATOR_SCOPES};
-use super::store::{self, NewKey};
-use crate::app::{App, new_secret};
+use super::keys::{self, NewKey, Owner};
+use super::model::{Handle, HandleError};
+use super::scopes::{Role, Scope};
+use super::store;
+use crate::app::App;
 use crate::db::Tx;
-use crate::ids::{AccountId, KeyId};
+use crate::ids::AccountId;
 
 /// An operator and the one sight of its key.
 #[derive(Clone)]
@@ -33,21 +35,21 @@ pub(crate) async fn create_operator(
     let handle = Handle::parse(handle)?;
     let now = app.clock.now();
     let account = AccountId::new(now);
-    let api_key = new_secret("sk_");
     let mut tx = app.db.begin().await?;
     if !claim_handle(&mut tx, &handle, &account.to_string()).await? {
         return Err(CreateOperatorError::Taken(handle));
     }
     store::insert_account(&mut tx, account, &handle, now).await?;
-    store::insert_operator_role(&mut tx, account).await?;
+    store::insert_role(&mut tx, account, Role::Operator).await?;
     let key = NewKey {
-        id: KeyId::new(now),
-        owner: account,
-        name: "operator",
-        secret: &api_key,
-        scopes: &OPERATOR_SCOPES,
+        owner: Owner::Platform(account),
+        name: "operator".into(),
+        scopes: Scope::ALL.iter().map(|it| it.as_str().into()).collect(),
+        ip_allow: Vec::new(),
+        creator: None,
+        expires_at: None,
     };
-    store::insert_key(&mut tx, &key, now).await?;
+    let api_key = keys::add_key(&mut tx, now, &key).await?.secret;
     tx.commit().await?;
     Ok(NewOperator {
         account,

@@ -1,30 +1,14 @@
-//! Accounts, handles, keys, roles in SQL.
+//! Accounts, handles, roles in SQL.
 
-use sqlx::{Executor, Row};
+use std::str::FromStr;
 
-use super::model::{Handle, Scope};
+use sqlx::Executor;
+
+use super::model::Handle;
+use super::scopes::Role;
 use crate::clock::Timestamp;
-use crate::db::{Db, Tx};
-use crate::ids::{AccountId, KeyId};
-
-/// A key before it is stored.
-#[derive(Debug)]
-pub(super) struct NewKey<'a> {
-    pub(super) id: KeyId,
-    pub(super) owner: AccountId,
-    pub(super) name: &'a str,
-    pub(super) secret: &'a str,
-    pub(super) scopes: &'a [&'a str],
-}
-
-/// A key that was recognised.
-#[derive(Debug)]
-pub(super) struct FoundKey {
-    pub(super) id: KeyId,
-    pub(super) owner: AccountId,
-    pub(super) scopes: Vec<Scope>,
-    pub(super) last_used_us: Option<i64>,
-}
+use crate::db::Tx;
+use crate::ids::AccountId;
 
 pub(super) async fn insert_account(
     tx: &mut Tx,
@@ -58,17 +42,13 @@ pub(super) async fn insert_handle(
     Ok(tx.execute(query).await?.rows_affected() == 1)
 }
 
-pub(super) async fn insert_operator_role(tx: &mut Tx, id: AccountId) -> sqlx::Result<()> {
-    let sql = "INSERT INTO platform_roles (account_id, role) VALUES ($1, 'operator')";
-    tx.execute(sqlx::query(sql).bind(id.to_string())).await?;
+/// Gives a role of the platform, unless the account has it.
+pub(super) async fn insert_role(tx: &mut Tx, id: AccountId, role: Role) -> sqlx::Result<()> {
+    let sql = "INSERT INTO platform_roles (account_id, role) VALUES ($1, $2) \
+               ON CONFLICT DO NOTHING";
+    let query = sqlx::query(sql).bind(id.to_string()).bind(role.as_str());
+    tx.execute(query).await?;
     Ok(())
-}
-
-/// Whether an account is one of the platform's own staff.
-pub(crate) async fn is_operator(db: &Db, id: AccountId) -> sqlx::Result<bool> {
-    let sql = "SELECT account_id FROM platform_roles WHERE account_id = $1 AND role = 'operator'";
-    let query = sqlx::query(sql).bind(id.to_string());
-    Ok(query.fetch_optional(db.readers()).await?.is_some())
 }
 
 /// Whether there is an account of this id, in whatever state.
@@ -80,62 +60,12 @@ pub(crate) async fn exists(tx: &mut Tx, id: AccountId) -> sqlx::Result<bool> {
     Ok(row.is_some())
 }
 
-/// Stores a key of the platform by its hash.
-pub(super) async fn insert_key(tx: &mut Tx, key: &NewKey<'_>, now: Timestamp) -> sqlx::Result<()> {
-    let last4 = key.secret.get(key.secret.len() - 4..).unwrap_or_default();
-    let sql = "INSERT INTO api_keys (id, owner_kind, owner_id, name, secret_hash, prefix, last4, \
-               scopes, version, created_us, updated_us) \
-               VALUES ($1, 'platform', $2, $3, $4, 'sk_', $5, $6, 1, $7, $7)";
-    let query = sqlx::query(sql)
-        .bind(key.id.to_string())
-        .bind(key.owner.to_string())
-        .bind(key.name)
-        .bind(crate::app::hash(key.secret))
-        .bind(last4)
-        .bind(serde_json::json!(key.scopes).to_string())
-        .bind(now.as_micros());
-    tx.execute(query).await?;
-    Ok(())
-}
-
-/// The key of this secret, if it is valid and its owner is active.
-pub(super) async fn find_key(
-    db: &Db,
-    secret: &str,
-    now: Timestamp,
-) -> sqlx::Result<Option<FoundKey>> {
-    let sql = "SELECT k.id, k.owner_id, k.scopes, k.last_used_us FROM api_keys k \
-               JOIN accounts a ON a.id = k.owner_id WHERE k.secret_hash = $1 \
-               AND k.owner_kind = 'platform' AND a.state = 'active' AND k.revoked_us IS NULL \
-               AND (k.expires_us IS NULL OR k.expires_us > $2)";
-    let query = sqlx::query(sql)
-        .bind(crate::app::hash(secret))
-        .bind(now.as_micros());
-    let Some(row) = query.fetch_optional(db.readers()).await? else {
-        return Ok(None);
-    };
-    let (id, owner, scopes): (String, String, String) =
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let decode = |err| sqlx::Error::Decode(Box::new(err));
-    let names: Vec<String> =
-        serde_json::from_str(&scopes).map_err(|err| sqlx::Error::Decode(err.into()))?;
-    Ok(Some(FoundKey {
-        id: id.parse().map_err(decode)?,
-        owner: owner.parse().map_err(decode)?,
-        scopes: names.iter().filter_map(|name| Scope::parse(name)).collect(),
-        last_used_us: row.try_get(3)?,
-    }))
-}
-
-/// Whether this secret is a valid key of the platform.
-pub(crate) async fn key_is_valid(db: &Db, secret: &str, now: Timestamp) -> sqlx::Result<bool> {
-    Ok(find_key(db, secret, now).await?.is_some())
-}
-
-pub(super) async fn set_key_used(db: &Db, id: KeyId, now: Timestamp) -> sqlx::Result<()> {
-    let sql = "UPDATE api_keys SET last_used_us = $2 WHERE id = $1";
-    let query = sqlx::query(sql).bind(id.to_string()).bind(now.as_micros());
-    let mut tx = db.begin().await?;
-    tx.execute(query).await?;
-    tx.commit().await
+/// An id out of the database.
+pub(super) fn decode<T>(text: &str) -> sqlx::Result<T>
+where
+    T: FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    text.parse()
+        .map_err(|err| sqlx::Error::Decode(Box::new(err)))
 }

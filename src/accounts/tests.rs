@@ -2,24 +2,54 @@
 
 use sqlx::Row;
 
-use super::model::OPERATOR_SCOPES;
 use super::*;
 use crate::app::Fixture;
 use crate::db::NOON;
 
 #[test]
 fn handles_are_folded_and_odd_ones_refused() {
-    let good = [("Anna", "anna"), ("a.b-c_d", "a.b-c_d"), ("x10", "x10")];
+    let good = [
+        ("Anna", "anna"),
+        ("a.b-c_d", "a.b-c_d"),
+        ("x10", "x10"),
+        ("Añb", "añb"),
+        ("Straße", "strasse"),
+        ("ＡＮＮＡ", "anna"),
+        ("ΣΟΦΟΣ", "σοφοσ"),
+        ("иван", "иван"),
+        ("李小龙", "李小龙"),
+        ("Tokyo東京タワー", "tokyo東京タワー"),
+        ("한국abc", "한국abc"),
+    ];
     for (text, folded) in good {
         assert_eq!(Handle::parse(text).unwrap().as_str(), folded);
     }
     let long = "x".repeat(31);
     for bad in [
-        "ab", "-ab", "ab.", "a__b", "a.-b", "123", "a b", "añb", "", &long,
+        "ab",
+        "-ab",
+        "ab.",
+        "a__b",
+        "a.-b",
+        "123",
+        "١٢٣",
+        "a b",
+        "",
+        "pаypal", // with a Cyrillic a
+        "ивanов",
+        "a\u{200d}bc",
+        "a\u{202e}bc",
+        "ab😀",
+        "a'bc",
+        "\u{301}abc",
+        &long,
     ] {
         assert_eq!(Handle::parse(bad), Err(HandleError::Invalid), "{bad}");
     }
-    assert_eq!(Handle::parse("Admin"), Err(HandleError::Reserved));
+    let reserved = Err(HandleError::Reserved);
+    assert_eq!(Handle::parse("Admin"), reserved);
+    // Wholly Cyrillic letters.
+    assert_eq!(Handle::parse("арі"), reserved, "looks like api");
 }
 
 #[test]
@@ -27,7 +57,23 @@ fn handles_that_look_alike_share_a_skeleton() {
     let skeleton = |text| Handle::parse(text).unwrap().skeleton();
     assert_eq!(skeleton("paul1"), skeleton("paull"));
     assert_eq!(skeleton("mary"), skeleton("rnary"));
+    assert_eq!(skeleton("асе"), skeleton("ace"));
     assert_ne!(skeleton("anna"), skeleton("anne"));
+}
+
+/// Those stored before other scripts were taken stay as they are.
+#[test]
+fn the_skeleton_of_latin_letters_changes_three_of_them() {
+    for c in "abcdefghijklmnopqrstuvwxyz0123456789_-.".chars() {
+        let expected = match c {
+            '0' => "aOa".to_owned(),
+            '1' => "ala".to_owned(),
+            'm' => "arna".to_owned(),
+            c => format!("a{c}a"),
+        };
+        let handle = Handle::parse(&format!("a{c}a")).unwrap();
+        assert_eq!(handle.skeleton(), expected);
+    }
 }
 
 #[tokio::test]
@@ -43,7 +89,7 @@ async fn an_operator_gets_one_key_that_is_stored_as_a_hash() {
     let (hash, last4): (String, String) = (row.get(0), row.get(2));
     assert!(made.api_key.ends_with(&last4) && !hash.contains(&last4));
     let scopes: Vec<String> = serde_json::from_str(&row.get::<String, _>(3)).unwrap();
-    assert_eq!(scopes, OPERATOR_SCOPES);
+    assert_eq!(scopes, Scope::ALL.map(Scope::as_str));
 }
 
 #[tokio::test]

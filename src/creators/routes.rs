@@ -83,7 +83,7 @@ impl CreateBody {
         bounds.text("/category", &self.category, 0..=CATEGORY_MAX);
         bounds.check()?;
         Ok(NewCreator {
-            owner: who.account,
+            owner: who.account()?,
             handle,
             kind: self.kind,
             name: self.name,
@@ -98,14 +98,14 @@ impl CreateBody {
     security(("bearer" = [])),
     responses((status = 201, body = CreatorView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
-#[tracing::instrument(name = "creators.create", skip_all, fields(account.id = %who.account))]
+#[tracing::instrument(name = "creators.create", skip_all, fields(principal.id = %who.name()))]
 async fn create(
     State(app): State<App>,
     who: Principal,
     Write { body, call }: Write<CreateBody>,
 ) -> Result<Response, ApiError> {
     let wish = body.parse(&who)?;
-    let mut run = match wire::begin(&app, &who.key.to_string(), call.clone()).await? {
+    let mut run = match wire::begin(&app, &who.name(), call.clone()).await? {
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };

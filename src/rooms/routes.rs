@@ -169,7 +169,7 @@ impl From<Room> for RoomView {
     security(("bearer" = [])),
     responses((status = 201, body = RoomView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
-#[tracing::instrument(name = "rooms.create", skip_all, fields(account.id = %who.account))]
+#[tracing::instrument(name = "rooms.create", skip_all, fields(principal.id = %who.name()))]
 async fn create(
     AppState(app): AppState<App>,
     who: Principal,
@@ -178,7 +178,7 @@ async fn create(
     who.require(Scope::RoomsManage)?;
     let now = app.clock.now();
     let wish = body.parse(now)?;
-    let mut run = match wire::begin(&app, &who.key.to_string(), call.clone()).await? {
+    let mut run = match wire::begin(&app, &who.name(), call.clone()).await? {
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };
@@ -350,7 +350,7 @@ async fn follow(
     (id, order): (RoomId, Order),
 ) -> Result<Response, ApiError> {
     who.require(Scope::RoomsManage)?;
-    let mut run = match wire::begin(app, &who.key.to_string(), call.clone()).await? {
+    let mut run = match wire::begin(app, &who.name(), call.clone()).await? {
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };
@@ -405,7 +405,7 @@ async fn add_key(
     }: Write<NoBody>,
 ) -> Result<Response, ApiError> {
     who.require(Scope::RoomsManage)?;
-    let mut run = match wire::begin(&app, &who.key.to_string(), call.clone()).await? {
+    let mut run = match wire::begin(&app, &who.name(), call.clone()).await? {
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };

@@ -14,7 +14,7 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 21] = [
+const MORE: [(&str, &str, &str); 24] = [
     ("ledger", "signer", "the key that signs day closes"),
     ("ledger", "book", "what posting does, on accounts in memory"),
     (
@@ -98,6 +98,13 @@ const MORE: [(&str, &str, &str); 21] = [
         "accounts",
         "audit",
         "the audit log, which the changes of all modules write",
+    ),
+    ("accounts", "keys", "API keys: their rows"),
+    ("accounts", "sessions", "logins that are open: their rows"),
+    (
+        "accounts",
+        "scopes",
+        "what callers may do: roles, and the scopes of keys",
     ),
     (
         "accounts",
