@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::http::{self, ApiError, BODY_BYTES_MAX, Code, Cors, around, asset, index, openapi};
-use crate::{broadcasts, creators, ledger, payments, rooms};
+use crate::{accounts, broadcasts, creators, ledger, payments, rooms};
 
 const API: &str = "/api/v1";
 
@@ -59,6 +59,7 @@ fn described() -> OpenApiRouter<App> {
 
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
+        .merge(accounts::routes())
         .merge(creators::routes())
         .merge(rooms::routes())
         .merge(broadcasts::routes())

@@ -50,6 +50,15 @@ enum Credential {
 }
 
 impl Principal {
+    /// Somebody who is logged in by this very request.
+    pub(super) const fn of_session(account: AccountId, session: SessionId) -> Self {
+        Self {
+            credential: Credential::Session(account, session),
+            roles: Vec::new(),
+            scopes: Vec::new(),
+        }
+    }
+
     /// The account that asks, or for which a key asks; a merchant's key speaks for no account.
     pub(crate) fn account(&self) -> Result<AccountId, ApiError> {
         self.account_if_any().ok_or_else(|| {
@@ -96,6 +105,11 @@ impl Principal {
             | Credential::AccountKey { account, .. }
             | Credential::PlatformKey(account, _) => account.to_string(),
         }
+    }
+
+    /// The roles of the account, as far as they count here.
+    pub(super) fn roles(&self) -> &[Role] {
+        &self.roles
     }
 
     pub(super) const fn key(&self) -> Option<KeyId> {

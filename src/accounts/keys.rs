@@ -184,6 +184,69 @@ pub(super) async fn find(db: &Db, secret: &str, now: Timestamp) -> sqlx::Result<
     }))
 }
 
+/// The keys of an owner that are valid, newest first.
+pub(crate) async fn keys_of(db: &Db, owner: Owner, now: Timestamp) -> sqlx::Result<Vec<Key>> {
+    let sql = "SELECT id, name, prefix, last4, scopes, ip_allow, creator_id, expires_us, \
+               last_used_us, created_us FROM api_keys WHERE owner_id = $1 AND owner_kind = $2 \
+               AND revoked_us IS NULL AND (expires_us IS NULL OR expires_us > $3) \
+               ORDER BY id DESC";
+    let query = sqlx::query(sql)
+        .bind(owner.id())
+        .bind(owner.kind())
+        .bind(now.as_micros());
+    let rows = query.fetch_all(db.readers()).await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &AnyRow) -> sqlx::Result<Key> {
+    let (id, creator): (String, Option<String>) = (row.try_get(0)?, row.try_get(6)?);
+    let time = |column| -> sqlx::Result<Option<Timestamp>> {
+        let us: Option<i64> = row.try_get(column)?;
+        Ok(us.map(Timestamp::from_micros))
+    };
+    Ok(Key {
+        id: decode(&id)?,
+        name: row.try_get(1)?,
+        prefix: row.try_get(2)?,
+        last4: row.try_get(3)?,
+        scopes: texts(row, 4)?,
+        ip_allow: texts(row, 5)?,
+        creator: creator.as_deref().map(decode).transpose()?,
+        expires_at: time(7)?,
+        last_used_at: time(8)?,
+        created_at: Timestamp::from_micros(row.try_get(9)?),
+    })
+}
+
+/// How many valid keys an owner has. Lock the owner first, so that two wishes cannot both count.
+pub(crate) async fn count_keys(tx: &mut Tx, owner: Owner, now: Timestamp) -> sqlx::Result<i64> {
+    let sql = "SELECT COUNT(*) FROM api_keys WHERE owner_id = $1 AND owner_kind = $2 \
+               AND revoked_us IS NULL AND (expires_us IS NULL OR expires_us > $3)";
+    let query = sqlx::query(sql)
+        .bind(owner.id())
+        .bind(owner.kind())
+        .bind(now.as_micros());
+    tx.fetch_one(query).await?.try_get(0)
+}
+
+/// Withdraws a key; `false` if the owner has no such valid one.
+pub(crate) async fn revoke_key(
+    tx: &mut Tx,
+    now: Timestamp,
+    owner: Owner,
+    id: KeyId,
+) -> sqlx::Result<bool> {
+    let sql = "UPDATE api_keys SET revoked_us = $4, version = version + 1, updated_us = $4 \
+               WHERE id = $1 AND owner_id = $2 AND owner_kind = $3 AND revoked_us IS NULL \
+               AND (expires_us IS NULL OR expires_us > $4)";
+    let query = sqlx::query(sql)
+        .bind(id.to_string())
+        .bind(owner.id())
+        .bind(owner.kind())
+        .bind(now.as_micros());
+    Ok(tx.execute(query).await?.rows_affected() == 1)
+}
+
 /// Whether this secret is a valid key of the platform.
 pub(crate) async fn key_is_valid(db: &Db, secret: &str, now: Timestamp) -> sqlx::Result<bool> {
     let found = find(db, secret, now).await?;

@@ -9,10 +9,23 @@ use unicode_security::{
     GeneralSecurityProfile, RestrictionLevel, RestrictionLevelDetection, skeleton,
 };
 
+use crate::clock::Timestamp;
+use crate::ids::AccountId;
+
 /// Characters of a handle.
 const HANDLE_LEN: std::ops::RangeInclusive<usize> = 3..=30;
 /// Bytes of what can fold to a handle.
 const TEXT_BYTES_MAX: usize = 1_024;
+
+pub(super) const DISPLAY_NAME: std::ops::RangeInclusive<usize> = 1..=40;
+pub(super) const BIO: std::ops::RangeInclusive<usize> = 0..=1_000;
+pub(super) const BIRTH_YEAR_MIN: i64 = 1_900;
+pub(super) const LOCALE_DEFAULT: &str = "en";
+pub(super) const TZ_DEFAULT: &str = "UTC";
+/// Recovery codes of an account.
+pub(super) const CODES: usize = 8;
+const CODE_DIGITS: usize = 16;
+const CODE_GROUP: usize = 4;
 
 /// Names that would be taken for the house itself, or that are paths.
 const RESERVED: [&str; 22] = [
@@ -72,6 +85,11 @@ impl Handle {
         Ok(handle)
     }
 
+    /// One that was taken once; the rules may have changed since.
+    pub(super) fn stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
     fn is_good(&self) -> bool {
         let chars: Vec<char> = self.0.chars().collect();
         let is_mark = |c: &char| matches!(c, '_' | '-' | '.');
@@ -95,13 +113,17 @@ impl Handle {
 
     /// Of the house itself, or in other letters what looks like it.
     fn is_reserved(&self) -> bool {
-        let is_like = |word: &&str| self.skeleton() == skeleton(word).collect::<String>();
+        let is_like = |word: &&str| self.skeleton() == Self::skeleton_of(word);
         RESERVED.contains(&self.0.as_str()) || (!self.0.is_ascii() && RESERVED.iter().any(is_like))
     }
 
     /// What two handles share that look alike: the skeleton of UTS 39.
     pub(crate) fn skeleton(&self) -> String {
-        skeleton(&self.0).collect()
+        Self::skeleton_of(&self.0)
+    }
+
+    pub(super) fn skeleton_of(folded: &str) -> String {
+        skeleton(folded).collect()
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -110,7 +132,7 @@ impl Handle {
 }
 
 /// Compatibility forms and case taken away; folding may bring forward a form, so twice.
-fn folded(text: &str) -> String {
+pub(crate) fn folded(text: &str) -> String {
     let once: String = text.nfkc().default_case_fold().nfkc().collect();
     once.chars().default_case_fold().nfkc().collect()
 }
@@ -124,6 +146,88 @@ impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// An account to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    pub(crate) handle: Handle,
+    pub(crate) display_name: String,
+    pub(crate) bio: String,
+    pub(crate) locale: String,
+    pub(crate) tz: String,
+    pub(crate) birth_year: Option<i64>,
+}
+
+impl Profile {
+    /// Nothing but a handle.
+    pub(crate) fn of(handle: Handle) -> Self {
+        Self {
+            display_name: handle.to_string(),
+            handle,
+            bio: String::new(),
+            locale: LOCALE_DEFAULT.into(),
+            tz: TZ_DEFAULT.into(),
+            birth_year: None,
+        }
+    }
+}
+
+/// An account as stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    pub(crate) id: AccountId,
+    pub(crate) handle: String,
+    pub(crate) display_name: String,
+    pub(crate) bio: String,
+    pub(crate) avatar_id: Option<String>,
+    pub(crate) locale: String,
+    pub(crate) tz: String,
+    pub(crate) birth_year: Option<i64>,
+    pub(crate) state: State,
+    pub(crate) version: i64,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+}
+
+/// Whether a text has the form of a language tag.
+pub(super) fn is_locale(text: &str) -> bool {
+    let is_part = |part: &str| {
+        (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    (2..=35).contains(&text.len()) && text.split('-').all(is_part)
+}
+
+/// Whether a text has the form of a name of the time zone database.
+pub(super) fn is_tz(text: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"_+-/".contains(&b);
+    (1..=64).contains(&text.len())
+        && text.bytes().all(is_plain)
+        && text.split('/').all(|part| !part.is_empty())
+}
+
+/// One of the codes that let an account in again: 80 random bits.
+pub(super) fn new_code() -> String {
+    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let mut bytes = [0_u8; CODE_DIGITS];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    let digit = |byte: u8| char::from(DIGITS[usize::from(byte % 32)]);
+    let groups: Vec<String> = bytes
+        .chunks(CODE_GROUP)
+        .map(|group| group.iter().map(|byte| digit(*byte)).collect())
+        .collect();
+    groups.join("-")
+}
+
+/// A code as it was meant, however it was typed.
+pub(super) fn code_meant(text: &str) -> String {
+    let upper = text.chars().filter(char::is_ascii_alphanumeric);
+    let upper = upper.map(|c| match c.to_ascii_uppercase() {
+        'O' => '0',
+        'I' | 'L' => '1',
+        c => c,
+    });
+    upper.take(CODE_DIGITS + 1).collect()
 }
 
 /// Where an account is in its life.
@@ -145,7 +249,7 @@ impl State {
         Self::Closed,
     ];
 
-    pub(super) const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Limited => "limited",
@@ -153,6 +257,11 @@ impl State {
             Self::Closing => "closing",
             Self::Closed => "closed",
         }
+    }
+
+    /// Whether everyone may see it.
+    pub(super) const fn is_shown(self) -> bool {
+        matches!(self, Self::Active | Self::Limited)
     }
 
     pub(super) fn decode(text: &str) -> sqlx::Result<Self> {

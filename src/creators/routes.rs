@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use super::model::{BIO_MAX, CATEGORY_MAX, Creator, Kind, NAME_MAX, NewCreator};
 use super::service::{self, CreateError};
 use super::store;
-use crate::accounts::{Entry, Handle, HandleError, Principal, audit};
+use crate::accounts::{Entry, Handle, Principal, audit};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::http::{self as wire, ApiError, Begin, Bounds, Code, Path, Problem, Write};
@@ -147,15 +147,5 @@ impl From<CreateError> for ApiError {
             CreateError::LimitReached => Self::new(Code::LimitReached, err.to_string()),
             CreateError::Db(err) => err.into(),
         }
-    }
-}
-
-impl From<HandleError> for ApiError {
-    fn from(err: HandleError) -> Self {
-        let code = match err {
-            HandleError::Invalid => Code::HandleInvalid,
-            HandleError::Reserved => Code::HandleReserved,
-        };
-        Self::new(code, err.to_string()).at("/handle", "invalid")
     }
 }

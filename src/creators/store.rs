@@ -4,6 +4,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Executor, Row};
 
 use super::model::{ALL_BITS, Creator, Kind};
+use crate::accounts::folded;
 use crate::clock::Timestamp;
 use crate::db::{Db, Tx};
 use crate::ids::{AccountId, CreatorId};
@@ -64,7 +65,7 @@ pub(super) async fn find(db: &Db, id_or_handle: &str) -> sqlx::Result<Option<Cre
     let sql = format!("{COLUMNS} state = 'active' AND (id = $1 OR handle = $2)");
     let row = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(id_or_handle)
-        .bind(id_or_handle.to_ascii_lowercase())
+        .bind(folded(id_or_handle))
         .fetch_optional(db.readers())
         .await?;
     row.as_ref().map(read).transpose()

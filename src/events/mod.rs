@@ -26,7 +26,11 @@ use crate::ids::{CreatorId, EventId, MerchantId};
 /// A kind of event, by its name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    AccountRegistered,
+    SessionStarted,
     CreatorCreated,
+    CreatorChanged,
+    OperatorChanged,
     RoomScheduled,
     RoomLive,
     RoomInterrupted,
@@ -39,8 +43,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 14] = [
+        Self::AccountRegistered,
+        Self::SessionStarted,
         Self::CreatorCreated,
+        Self::CreatorChanged,
+        Self::OperatorChanged,
         Self::RoomScheduled,
         Self::RoomLive,
         Self::RoomInterrupted,
@@ -54,7 +62,11 @@ impl Kind {
 
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::AccountRegistered => "account.registered",
+            Self::SessionStarted => "session.started",
             Self::CreatorCreated => "creator.created",
+            Self::CreatorChanged => "creator.changed",
+            Self::OperatorChanged => "operator.changed",
             Self::RoomScheduled => "room.scheduled",
             Self::RoomLive => "room.live",
             Self::RoomInterrupted => "room.interrupted",
@@ -75,6 +87,7 @@ impl Kind {
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubjectKind {
+    Account,
     Creator,
     Room,
     LedgerDay,
@@ -84,6 +97,7 @@ pub enum SubjectKind {
 impl SubjectKind {
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Account => "account",
             Self::Creator => "creator",
             Self::Room => "room",
             Self::LedgerDay => "ledger_day",

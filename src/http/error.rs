@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 /// Entries of `errors[]`.
@@ -24,12 +24,14 @@ pub(crate) enum Code {
     CredentialsWrong,
     Forbidden,
     OriginRefused,
+    GrantExceedsOwn,
     AccountSuspended,
     RegistrationClosed,
     NotFound,
     MethodNotAllowed,
     InvalidState,
     LimitReached,
+    LastOwner,
     RoomEnded,
     NoMedia,
     HandleTaken,
@@ -38,7 +40,9 @@ pub(crate) enum Code {
     PublisherBusy,
     IdUsed,
     IdempotencyInProgress,
+    Gone,
     PreconditionFailed,
+    Stale,
     PreconditionRequired,
     Timeout,
     TooLarge,
@@ -46,6 +50,7 @@ pub(crate) enum Code {
     OutOfBounds,
     HandleInvalid,
     HandleReserved,
+    PasswordWeak,
     IdempotencyKeyReused,
     CueTooLarge,
     Unservable,
@@ -95,12 +100,14 @@ impl Code {
             Self::CredentialsWrong => ("credentials_wrong", S::UNAUTHORIZED),
             Self::Forbidden => ("forbidden", S::FORBIDDEN),
             Self::OriginRefused => ("origin_refused", S::FORBIDDEN),
+            Self::GrantExceedsOwn => ("grant_exceeds_own", S::FORBIDDEN),
             Self::AccountSuspended => ("account_suspended", S::FORBIDDEN),
             Self::RegistrationClosed => ("registration_closed", S::FORBIDDEN),
             Self::NotFound => ("not_found", S::NOT_FOUND),
             Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED),
             Self::InvalidState => ("invalid_state", S::CONFLICT),
             Self::LimitReached => ("limit_reached", S::CONFLICT),
+            Self::LastOwner => ("last_owner", S::CONFLICT),
             Self::NoMedia => ("no_media", S::CONFLICT),
             Self::RoomEnded => ("room_ended", S::CONFLICT),
             Self::HandleTaken => ("handle_taken", S::CONFLICT),
@@ -110,6 +117,8 @@ impl Code {
             Self::IdUsed => ("id_used", S::CONFLICT),
             Self::IdempotencyInProgress => ("idempotency_in_progress", S::CONFLICT),
             Self::PreconditionFailed => ("precondition_failed", S::PRECONDITION_FAILED),
+            Self::Gone => ("gone", S::GONE),
+            Self::Stale => ("stale", S::PRECONDITION_FAILED),
             Self::PreconditionRequired => ("precondition_required", S::PRECONDITION_REQUIRED),
             Self::Timeout => ("timeout", S::REQUEST_TIMEOUT),
             Self::TooLarge => ("too_large", S::PAYLOAD_TOO_LARGE),
@@ -117,6 +126,7 @@ impl Code {
             Self::OutOfBounds => ("out_of_bounds", S::UNPROCESSABLE_ENTITY),
             Self::HandleInvalid => ("handle_invalid", S::UNPROCESSABLE_ENTITY),
             Self::HandleReserved => ("handle_reserved", S::UNPROCESSABLE_ENTITY),
+            Self::PasswordWeak => ("password_weak", S::UNPROCESSABLE_ENTITY),
             Self::IdempotencyKeyReused => ("idempotency_key_reused", S::UNPROCESSABLE_ENTITY),
             Self::CueTooLarge => ("cue_too_large", S::UNPROCESSABLE_ENTITY),
             Self::Unservable => ("unservable", S::UNPROCESSABLE_ENTITY),
@@ -146,6 +156,7 @@ pub(crate) struct ApiError {
     detail: String,
     bounds: Vec<Bound>,
     retry_after: Option<Duration>,
+    headers: Vec<(HeaderName, String)>,
 }
 
 impl ApiError {
@@ -155,6 +166,7 @@ impl ApiError {
             detail: detail.into(),
             bounds: Vec::new(),
             retry_after: None,
+            headers: Vec::new(),
         }
     }
 
@@ -201,6 +213,12 @@ impl ApiError {
         self
     }
 
+    /// A header beside the problem.
+    pub(crate) fn with(mut self, name: HeaderName, text: impl Into<String>) -> Self {
+        self.headers.push((name, text.into()));
+        self
+    }
+
     pub(crate) const fn code(&self) -> Code {
         self.code
     }
@@ -237,6 +255,11 @@ impl ApiError {
         if let Some(after) = self.retry_after {
             let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(whole));
+        }
+        for (name, text) in &self.headers {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.append(name, value);
+            }
         }
         response
     }
