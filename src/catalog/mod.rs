@@ -3,7 +3,19 @@
 //! Invariants
 //! - All stock is decided by one writer ([`sequencer`]); counters are a cache of movements.
 //! - Price windows of one kind never overlap.
+//! - Variants and prices change behind the lock of their product, whose version rises with them.
 //!
 //! Not here: what a viewer is offered in a room (`rooms`), orders (`orders`).
 
+mod access;
+mod merchants;
+mod model;
+mod prices;
 mod sequencer;
+mod store;
+
+pub(crate) use self::access::{StaffRole, may};
+pub(crate) use self::merchants::{commission_cap, merchant, staff_role};
+pub(crate) use self::model::{Merchant, MerchantStatus, PriceKind, PriceRow, Sellable};
+pub(crate) use self::prices::prices_in_force;
+pub(crate) use self::store::sellable;

@@ -38,12 +38,15 @@ pub enum Kind {
     RoomEnded,
     RoomCancelled,
     LedgerDayClosed,
+    ProductCreated,
+    ProductUpdated,
+    ProductArchived,
     InventorySoldOut,
     InventoryRestocked,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::AccountRegistered,
         Self::SessionStarted,
         Self::CreatorCreated,
@@ -56,6 +59,9 @@ impl Kind {
         Self::RoomEnded,
         Self::RoomCancelled,
         Self::LedgerDayClosed,
+        Self::ProductCreated,
+        Self::ProductUpdated,
+        Self::ProductArchived,
         Self::InventorySoldOut,
         Self::InventoryRestocked,
     ];
@@ -74,6 +80,9 @@ impl Kind {
             Self::RoomEnded => "room.ended",
             Self::RoomCancelled => "room.cancelled",
             Self::LedgerDayClosed => "ledger.day_closed",
+            Self::ProductCreated => "product.created",
+            Self::ProductUpdated => "product.updated",
+            Self::ProductArchived => "product.archived",
             Self::InventorySoldOut => "inventory.sold_out",
             Self::InventoryRestocked => "inventory.restocked",
         }
@@ -91,6 +100,7 @@ pub enum SubjectKind {
     Creator,
     Room,
     LedgerDay,
+    Product,
     Stock,
 }
 
@@ -101,6 +111,7 @@ impl SubjectKind {
             Self::Creator => "creator",
             Self::Room => "room",
             Self::LedgerDay => "ledger_day",
+            Self::Product => "product",
             Self::Stock => "stock",
         }
     }
