@@ -8,14 +8,21 @@
 //! Not here: what a viewer is offered in a room (`rooms`), orders (`orders`).
 
 mod access;
+mod goods;
 mod merchants;
 mod model;
 mod prices;
 mod sequencer;
+mod stock;
 mod store;
 
 pub(crate) use self::access::{StaffRole, may};
+pub(crate) use self::goods::{Good, InForce, Terms, goods, in_force, terms};
 pub(crate) use self::merchants::{commission_cap, merchant, staff_role};
-pub(crate) use self::model::{Merchant, MerchantStatus, PriceKind, PriceRow, Sellable};
+pub(crate) use self::model::{Merchant, MerchantStatus, PriceKind, PriceRow};
 pub(crate) use self::prices::prices_in_force;
-pub(crate) use self::store::sellable;
+pub(crate) use self::sequencer::{
+    Alone, Back, Command, Effect, Hold, Refused, Released, Ride, Seat, Sequencer, Units, Verdict,
+    What, run, submit,
+};
+pub(crate) use self::stock::routes as stock_routes;

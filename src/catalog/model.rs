@@ -196,20 +196,6 @@ pub(crate) struct PriceRow {
     pub(crate) updated_at: Timestamp,
 }
 
-/// What an order has to know of a variant.
-#[derive(Clone, Debug)]
-pub(crate) struct Sellable {
-    pub(crate) variant: VariantId,
-    pub(crate) product: ProductId,
-    pub(crate) merchant: MerchantId,
-    pub(crate) title: String,
-    /// JSON
-    pub(crate) options: String,
-    pub(crate) requires_shipping: bool,
-    /// Whether both the variant and its product are for sale.
-    pub(crate) is_active: bool,
-}
-
 impl ProductFields {
     /// Names what is out of bounds.
     pub(super) fn check(&self, bounds: &mut Bounds) {

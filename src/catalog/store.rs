@@ -1,16 +1,14 @@
 //! Products and variants in SQL, and what the stores of the catalogue have in common.
 
-use std::str::FromStr;
-
 use serde::de::DeserializeOwned;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
 
 use super::model::{
-    Product, ProductFields, ProductStatus, Sellable, Variant, VariantFields, VariantStatus,
+    Product, ProductFields, ProductStatus, Variant, VariantFields, VariantStatus,
 };
 use crate::clock::Timestamp;
-use crate::db::{Tx, select_in};
+use crate::db::{Tx, parsed, select_in};
 use crate::http::Seek;
 use crate::ids::{MerchantId, ProductId, VariantId};
 
@@ -264,35 +262,6 @@ pub(super) async fn variants_of(
     rows.iter().map(read_variant).collect()
 }
 
-/// What an order has to know of these variants, in no order; those that do not exist are left out.
-///
-/// # Errors
-/// The database's error.
-pub(crate) async fn sellable(
-    db: &mut AnyConnection,
-    variants: &[VariantId],
-) -> sqlx::Result<Vec<Sellable>> {
-    let select = "SELECT v.id, v.product_id, v.merchant_id, p.title, v.options, \
-                  p.requires_shipping, v.status, p.status FROM variants v \
-                  JOIN products p ON p.id = v.product_id WHERE v.id IN";
-    let rows = select_in(db, select, "", variants).await?;
-    let read = |row: &AnyRow| {
-        let (variant, product): (String, String) = (row.try_get(6)?, row.try_get(7)?);
-        let is_active =
-            variant == VariantStatus::Active.as_str() && product == ProductStatus::Active.as_str();
-        Ok(Sellable {
-            variant: parsed(row, 0)?,
-            product: parsed(row, 1)?,
-            merchant: parsed(row, 2)?,
-            title: row.try_get(3)?,
-            options: row.try_get(4)?,
-            requires_shipping: row.try_get::<i64, _>(5)? == 1,
-            is_active,
-        })
-    };
-    rows.iter().map(read).collect()
-}
-
 fn read_product(row: &AnyRow) -> sqlx::Result<Product> {
     Ok(Product {
         id: parsed(row, 0)?,
@@ -329,16 +298,6 @@ fn read_variant(row: &AnyRow) -> sqlx::Result<Variant> {
         created_at: time(row, 9)?,
         updated_at: time(row, 10)?,
     })
-}
-
-/// An id in a column.
-pub(super) fn parsed<T: FromStr>(row: &AnyRow, at: usize) -> sqlx::Result<T>
-where
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    let text: String = row.try_get(at)?;
-    text.parse()
-        .map_err(|err| sqlx::Error::Decode(Box::new(err)))
 }
 
 /// A state or kind in a column.

@@ -43,10 +43,16 @@ pub enum Kind {
     ProductArchived,
     InventorySoldOut,
     InventoryRestocked,
+    InventoryAdjusted,
+    OrderReserved,
+    OrderPaid,
+    OrderExpired,
+    OrderCancelled,
+    PaymentCaptured,
 }
 
 impl Kind {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 23] = [
         Self::AccountRegistered,
         Self::SessionStarted,
         Self::CreatorCreated,
@@ -64,6 +70,12 @@ impl Kind {
         Self::ProductArchived,
         Self::InventorySoldOut,
         Self::InventoryRestocked,
+        Self::InventoryAdjusted,
+        Self::OrderReserved,
+        Self::OrderPaid,
+        Self::OrderExpired,
+        Self::OrderCancelled,
+        Self::PaymentCaptured,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -85,6 +97,12 @@ impl Kind {
             Self::ProductArchived => "product.archived",
             Self::InventorySoldOut => "inventory.sold_out",
             Self::InventoryRestocked => "inventory.restocked",
+            Self::InventoryAdjusted => "inventory.adjusted",
+            Self::OrderReserved => "order.reserved",
+            Self::OrderPaid => "order.paid",
+            Self::OrderExpired => "order.expired",
+            Self::OrderCancelled => "order.cancelled",
+            Self::PaymentCaptured => "payment.captured",
         }
     }
 
@@ -102,6 +120,8 @@ pub enum SubjectKind {
     LedgerDay,
     Product,
     Stock,
+    Order,
+    Payment,
 }
 
 impl SubjectKind {
@@ -113,6 +133,8 @@ impl SubjectKind {
             Self::LedgerDay => "ledger_day",
             Self::Product => "product",
             Self::Stock => "stock",
+            Self::Order => "order",
+            Self::Payment => "payment",
         }
     }
 }

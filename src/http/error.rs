@@ -56,6 +56,22 @@ pub(crate) enum Code {
     Unservable,
     AtOutOfRange,
     AmountOutOfRange,
+    StockChanged,
+    OrderAlreadyPaid,
+    OrderClosing,
+    SoldOut,
+    InsufficientStock,
+    PurchaseLimitReached,
+    PriceChanged,
+    PriceUnconfirmed,
+    NotSellable,
+    SeveralMerchants,
+    SeveralCurrencies,
+    EmptyCart,
+    AddressRequired,
+    ExceedsUnshipped,
+    InsufficientFunds,
+    ProviderNotAvailable,
     IdempotencyKeyMissing,
     RateLimited,
     Internal,
@@ -132,6 +148,22 @@ impl Code {
             Self::Unservable => ("unservable", S::UNPROCESSABLE_ENTITY),
             Self::AtOutOfRange => ("at_out_of_range", S::UNPROCESSABLE_ENTITY),
             Self::AmountOutOfRange => ("amount_out_of_range", S::UNPROCESSABLE_ENTITY),
+            Self::StockChanged => ("stock_changed", S::CONFLICT),
+            Self::OrderAlreadyPaid => ("order_already_paid", S::CONFLICT),
+            Self::OrderClosing => ("order_closing", S::CONFLICT),
+            Self::SoldOut => ("sold_out", S::UNPROCESSABLE_ENTITY),
+            Self::InsufficientStock => ("insufficient_stock", S::UNPROCESSABLE_ENTITY),
+            Self::PurchaseLimitReached => ("purchase_limit_reached", S::UNPROCESSABLE_ENTITY),
+            Self::PriceChanged => ("price_changed", S::UNPROCESSABLE_ENTITY),
+            Self::PriceUnconfirmed => ("price_unconfirmed", S::UNPROCESSABLE_ENTITY),
+            Self::NotSellable => ("not_sellable", S::UNPROCESSABLE_ENTITY),
+            Self::SeveralMerchants => ("several_merchants", S::UNPROCESSABLE_ENTITY),
+            Self::SeveralCurrencies => ("several_currencies", S::UNPROCESSABLE_ENTITY),
+            Self::EmptyCart => ("empty_cart", S::UNPROCESSABLE_ENTITY),
+            Self::AddressRequired => ("address_required", S::UNPROCESSABLE_ENTITY),
+            Self::ExceedsUnshipped => ("exceeds_unshipped", S::UNPROCESSABLE_ENTITY),
+            Self::InsufficientFunds => ("insufficient_funds", S::UNPROCESSABLE_ENTITY),
+            Self::ProviderNotAvailable => ("provider_not_available", S::UNPROCESSABLE_ENTITY),
             Self::IdempotencyKeyMissing => ("idempotency_key_missing", S::BAD_REQUEST),
             Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR),
@@ -156,6 +188,8 @@ pub(crate) struct ApiError {
     detail: String,
     bounds: Vec<Bound>,
     retry_after: Option<Duration>,
+    /// What else this code tells.
+    facts: serde_json::Map<String, serde_json::Value>,
     headers: Vec<(HeaderName, String)>,
 }
 
@@ -166,8 +200,16 @@ impl ApiError {
             detail: detail.into(),
             bounds: Vec::new(),
             retry_after: None,
+            facts: serde_json::Map::new(),
             headers: Vec::new(),
         }
+    }
+
+    /// Adds a member to the problem that this code is documented to have.
+    pub(crate) fn telling(mut self, name: &str, fact: impl Serialize) -> Self {
+        let fact = serde_json::to_value(fact).expect("facts are plain text and numbers");
+        self.facts.insert(name.into(), fact);
+        self
     }
 
     /// The stable word of its code.
@@ -239,6 +281,7 @@ impl ApiError {
                 .and_then(|d| u64::try_from(d.as_millis()).ok()),
             request_id: request_id.into(),
             errors: self.bounds.clone(),
+            facts: self.facts.clone(),
         }
     }
 
@@ -304,6 +347,10 @@ pub(crate) struct Problem {
     pub(crate) request_id: String,
     /// The fields at fault.
     pub(crate) errors: Vec<Bound>,
+    /// Members of single codes: `left`, `current_price`, `restock_possible`.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub(crate) facts: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Collects the fields that are out of bounds.

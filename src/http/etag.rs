@@ -23,6 +23,15 @@ impl IfMatch {
         let detail = "it was changed since you read it: read it again, then decide anew";
         Err(ApiError::new(Code::Stale, detail).with(ETAG, current))
     }
+
+    /// The version it names, for a test inside a statement; none when any will do.
+    pub(crate) fn version(&self) -> Option<i64> {
+        let text = self.0.trim();
+        let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let version = digits.and_then(|digits| digits.parse().ok());
+        // No thing has version 0.
+        (text != "*").then_some(version.unwrap_or(0))
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for IfMatch {

@@ -36,7 +36,7 @@ pub(crate) use self::etag::{IfMatch, etag, tagged};
 pub(crate) use self::hangup::Hangup;
 pub(crate) use self::health::{counted, install_recorder};
 pub(crate) use self::held::Held;
-pub(crate) use self::idempotency::{Begin, begin, sweep};
+pub(crate) use self::idempotency::{Begin, Kept, Stored, begin, keep, replays, sweep};
 pub(crate) use self::page::{Cursor, Page, Seek, limit};
 pub(crate) use self::rate::{Rate, Taken};
 pub(crate) use self::reached::Reached;

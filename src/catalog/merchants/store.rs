@@ -5,9 +5,9 @@ use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
 
 use crate::catalog::access::StaffRole;
 use crate::catalog::model::{Merchant, MerchantStatus};
-use crate::catalog::store::{parsed, time, word};
+use crate::catalog::store::{time, word};
 use crate::clock::Timestamp;
-use crate::db::Tx;
+use crate::db::{Tx, parsed};
 use crate::ids::{AccountId, CreatorId, MerchantId};
 use crate::money::{Currency, Money};
 

@@ -4,9 +4,9 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
 
 use crate::catalog::model::{PriceFields, PriceKind, PriceRow};
-use crate::catalog::store::{parsed, time, word};
+use crate::catalog::store::{time, word};
 use crate::clock::Timestamp;
-use crate::db::{Tx, select_in};
+use crate::db::{Tx, parsed, select_in};
 use crate::ids::{PriceId, VariantId};
 use crate::money::{Currency, Money};
 
