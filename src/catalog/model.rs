@@ -13,11 +13,13 @@ use crate::money::{Currency, Money};
 /// Minor units of one price (commerce.md 14).
 pub(super) const AMOUNT: RangeInclusive<i64> = 1..=10_000_000_000;
 pub(super) const VARIANTS_MAX: usize = 100;
+/// The same with those that are archived.
+pub(super) const VARIANTS_KEPT_MAX: usize = 500;
 pub(super) const MEDIA_MAX: usize = 20;
 pub(super) const ATTRIBUTES_MAX: usize = 50;
 pub(super) const OPTIONS_MAX: usize = 5;
 /// Windows of one variant, past ones too.
-pub(super) const PRICES_MAX: i64 = 200;
+pub(super) const PRICES_MAX: usize = 200;
 const TITLE: RangeInclusive<usize> = 1..=120;
 const DESCRIPTION: RangeInclusive<usize> = 0..=20_000;
 const CATEGORY: RangeInclusive<usize> = 1..=80;
@@ -76,13 +78,16 @@ words! {
     PriceKind { Sale = "sale", List = "list" }
 }
 
-words! {
-    /// What a picture of a product is.
-    MediumKind { Image = "image", Video = "video" }
+/// What a picture of a product is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MediumKind {
+    Image,
+    Video,
 }
 
 /// A shop.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Merchant {
     pub(crate) id: MerchantId,
     pub(crate) name: String,
@@ -141,11 +146,14 @@ pub(crate) struct Product {
 }
 
 /// What a merchant says of a variant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
 pub(crate) struct VariantFields {
+    /// 1 to 64 of `[A-Za-z0-9_.:-]`, one of the merchant's variants
     pub(crate) external_id: Option<String>,
-    /// For example `{"size": "M"}`
+    /// At most 5, for example `{"size": "M"}`
     pub(crate) options: BTreeMap<String, String>,
+    /// 1 to 64 characters
     pub(crate) barcode: Option<String>,
     pub(crate) weight_g: Option<i64>,
 }
@@ -178,6 +186,11 @@ impl PriceFields {
         self.starts_at <= now && self.ends_at.is_none_or(|end| now < end)
     }
 
+    /// Whether it is a list price, in force at this moment or later.
+    pub(super) fn is_list_price_from(&self, now: Timestamp) -> bool {
+        self.kind == PriceKind::List && self.ends_at.is_none_or(|end| now < end)
+    }
+
     /// Whether some moment lies in both windows.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         let begins_in = |one: &Self, of: &Self| of.ends_at.is_none_or(|end| one.starts_at < end);
@@ -197,6 +210,13 @@ pub(crate) struct PriceRow {
 }
 
 impl ProductFields {
+    /// Without blanks around the title, and with the line breaks that all agree on.
+    pub(super) fn tidied(mut self) -> Self {
+        self.title = self.title.trim().into();
+        self.description = self.description.replace("\r\n", "\n");
+        self
+    }
+
     /// Names what is out of bounds.
     pub(super) fn check(&self, bounds: &mut Bounds) {
         check_external_id(bounds, "/external_id", self.external_id.as_deref());
@@ -254,10 +274,22 @@ impl PriceFields {
 }
 
 fn check_amount(pointer: &str, money: Money) -> Result<(), ApiError> {
-    if AMOUNT.contains(&money.amount_minor()) {
+    check_amount_in(pointer, money, AMOUNT)
+}
+
+pub(super) fn check_amount_in(
+    pointer: &str,
+    money: Money,
+    allowed: RangeInclusive<i64>,
+) -> Result<(), ApiError> {
+    if allowed.contains(&money.amount_minor()) {
         return Ok(());
     }
-    let detail = "a price has 1 to 10 000 000 000 minor units";
+    let detail = format!(
+        "it has {} to {} minor units",
+        allowed.start(),
+        allowed.end()
+    );
     Err(ApiError::new(Code::AmountOutOfRange, detail).at(format!("{pointer}/amount"), "range"))
 }
 

@@ -4,9 +4,7 @@ use serde::de::DeserializeOwned;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
 
-use super::model::{
-    Product, ProductFields, ProductStatus, Variant, VariantFields, VariantStatus,
-};
+use super::model::{Product, ProductFields, ProductStatus, Variant, VariantFields, VariantStatus};
 use crate::clock::Timestamp;
 use crate::db::{Tx, parsed, select_in};
 use crate::http::Seek;

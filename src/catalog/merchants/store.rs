@@ -6,7 +6,6 @@ use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
 use crate::catalog::access::StaffRole;
 use crate::catalog::model::{Merchant, MerchantStatus};
 use crate::catalog::store::{time, word};
-use crate::clock::Timestamp;
 use crate::db::{Tx, parsed};
 use crate::ids::{AccountId, CreatorId, MerchantId};
 use crate::money::{Currency, Money};
@@ -60,6 +59,13 @@ pub(super) async fn lock(tx: &mut Tx, id: MerchantId) -> sqlx::Result<Option<Mer
     let query = sqlx::query(AssertSqlSafe(sql)).bind(id.to_string());
     let row = tx.fetch_optional(query).await?;
     row.as_ref().map(read).transpose()
+}
+
+/// Makes other files of this shop wait; orders and single changes need not.
+pub(in crate::catalog) async fn hold(tx: &mut Tx, id: MerchantId) -> sqlx::Result<()> {
+    let sql = "UPDATE merchants SET version = version WHERE id = $1";
+    tx.execute(sqlx::query(sql).bind(id.to_string())).await?;
+    Ok(())
 }
 
 /// Writes everything of a locked shop that may change.
@@ -184,14 +190,6 @@ pub(super) async fn put_cap(
         .bind(merchant.to_string())
         .bind(creator.to_string())
         .bind(cap_bps);
-    tx.execute(query).await?;
-    Ok(())
-}
-
-/// Bumps the version of a shop whose staff or agreements changed.
-pub(super) async fn touch(tx: &mut Tx, id: MerchantId, now: Timestamp) -> sqlx::Result<()> {
-    let sql = "UPDATE merchants SET version = version + 1, updated_us = $2 WHERE id = $1";
-    let query = sqlx::query(sql).bind(id.to_string()).bind(now.as_micros());
     tx.execute(query).await?;
     Ok(())
 }

@@ -6,11 +6,17 @@
 //!
 //! Not here: deals, prices of a room, offers (`rooms`).
 
+mod routes;
+mod service;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use sqlx::AnyConnection;
 
-pub(super) use self::store::{open_of, prices_of};
+pub(super) use self::routes::{Moment, PriceView, routes};
+pub(super) use self::service::{PriceWish, put};
+pub(super) use self::store::prices_of;
 use super::model::PriceRow;
 use crate::clock::Timestamp;
 use crate::ids::VariantId;
@@ -24,13 +30,13 @@ pub(crate) async fn prices_in_force(
     now: Timestamp,
     variants: &[VariantId],
 ) -> sqlx::Result<Vec<PriceRow>> {
-    let open = open_of(db, now, variants).await?;
-    Ok(strongest(open))
+    let mut open = store::open_of(db, now, variants).await?;
+    rank(&mut open);
+    open.dedup_by_key(|row| row.variant);
+    Ok(open)
 }
 
-/// Of each variant the price that goes before its others.
-pub(super) fn strongest(mut open: Vec<PriceRow>) -> Vec<PriceRow> {
+/// Puts the prices of each variant in the order in which they go before each other.
+fn rank(open: &mut [PriceRow]) {
     open.sort_by_key(|row| (row.variant, row.fields.kind));
-    open.dedup_by_key(|row| row.variant);
-    open
 }
