@@ -29,6 +29,8 @@ const SEEN_EVERY: Duration = Duration::from_secs(600);
 /// Who asks.
 #[derive(Clone, Debug)]
 pub(crate) struct Principal {
+    /// When the request was recognised.
+    asked_at: Timestamp,
     credential: Credential,
     roles: Vec<Role>,
     /// Those that count, whatever the key lists.
@@ -51,12 +53,18 @@ enum Credential {
 
 impl Principal {
     /// Somebody who is logged in by this very request.
-    pub(super) const fn of_session(account: AccountId, session: SessionId) -> Self {
+    pub(super) const fn of_session(now: Timestamp, account: AccountId, session: SessionId) -> Self {
         Self {
+            asked_at: now,
             credential: Credential::Session(account, session),
             roles: Vec::new(),
             scopes: Vec::new(),
         }
+    }
+
+    /// Now, for grants that expire: one moment for the whole request.
+    pub(crate) const fn asked_at(&self) -> Timestamp {
+        self.asked_at
     }
 
     /// The account that asks, or for which a key asks; a merchant's key speaks for no account.
@@ -99,12 +107,9 @@ impl Principal {
 
     /// The account or merchant that answers for what is done.
     pub(super) fn actor(&self) -> String {
-        match &self.credential {
-            Credential::MerchantKey(merchant, _) => merchant.to_string(),
-            Credential::Session(account, _)
-            | Credential::AccountKey { account, .. }
-            | Credential::PlatformKey(account, _) => account.to_string(),
-        }
+        let account = self.account_if_any().map(|id| id.to_string());
+        let merchant = self.merchant_key().map(|(id, _)| id.to_string());
+        account.or(merchant).unwrap_or_default()
     }
 
     /// The roles of the account, as far as they count here.
@@ -145,8 +150,7 @@ impl Principal {
         if self.holds(scope) {
             return Ok(());
         }
-        let detail = format!("this needs the scope {}", scope.as_str());
-        Err(ApiError::new(Code::Forbidden, detail))
+        Err(ApiError::lacks(scope.as_str()))
     }
 
     /// Refuses a key that is not for this; persons and the platform pass, each as its own account.
@@ -160,6 +164,17 @@ impl Principal {
                 Err(ApiError::new(Code::Forbidden, detail))
             }
             Credential::MerchantKey(..) => self.account().map(drop),
+        }
+    }
+
+    /// Refuses the keys of accounts, of which none has a scope for this, and merchants'.
+    pub(crate) fn whole(&self) -> Result<AccountId, ApiError> {
+        match &self.credential {
+            Credential::AccountKey { .. } => {
+                let detail = "no key of an account may do this: use a session";
+                Err(ApiError::new(Code::Forbidden, detail))
+            }
+            _ => self.account(),
         }
     }
 
@@ -248,7 +263,7 @@ impl Shown {
         if is_stale(found.last_used_us, now) {
             keys::set_used(&app.db, found.id, now).await?;
         }
-        Ok(found.into())
+        Ok(Principal::of_key(found, now))
     }
 }
 
@@ -260,6 +275,7 @@ async fn by_session(app: &App, secret: &str, now: Timestamp) -> Result<Principal
         sessions::set_seen(&app.db, found.id, now).await?;
     }
     Ok(Principal {
+        asked_at: now,
         credential: Credential::Session(found.account, found.id),
         scopes: Scope::ALL
             .into_iter()
@@ -269,11 +285,12 @@ async fn by_session(app: &App, secret: &str, now: Timestamp) -> Result<Principal
     })
 }
 
-impl From<FoundKey> for Principal {
-    fn from(found: FoundKey) -> Self {
+impl Principal {
+    fn of_key(found: FoundKey, now: Timestamp) -> Self {
         let listed = found.scopes.iter().filter_map(|text| Scope::parse(text));
         match found.owner {
             Owner::Platform(account) => Self {
+                asked_at: now,
                 credential: Credential::PlatformKey(account, found.id),
                 scopes: listed
                     .filter(|scope| found.roles.iter().any(|role| role.has(*scope)))
@@ -281,11 +298,13 @@ impl From<FoundKey> for Principal {
                 roles: found.roles,
             },
             Owner::Merchant(merchant) => Self {
+                asked_at: now,
                 credential: Credential::MerchantKey(merchant, found.id),
                 scopes: listed.filter(|scope| scope.is_of_merchants()).collect(),
                 roles: Vec::new(),
             },
             Owner::Account(account) => Self {
+                asked_at: now,
                 credential: Credential::AccountKey {
                     account,
                     key: found.id,

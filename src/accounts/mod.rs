@@ -36,4 +36,4 @@ pub(crate) use self::service::{
     CreateAccountError, CreateOperatorError, GrantRoleError, NewOperator, claim_handle,
     create_account, create_operator, grant_role,
 };
-pub(crate) use self::store::exists;
+pub(crate) use self::store::{decode, exists, is_there, lock};

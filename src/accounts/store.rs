@@ -75,8 +75,17 @@ pub(crate) async fn exists(tx: &mut Tx, id: AccountId) -> sqlx::Result<bool> {
     Ok(row.is_some())
 }
 
+/// Whether this is an account that may be asked for something.
+pub(crate) async fn is_there(tx: &mut Tx, id: AccountId) -> sqlx::Result<bool> {
+    let sql = "SELECT id FROM accounts WHERE id = $1 AND state IN ('active', 'limited')";
+    let row = tx
+        .fetch_optional(sqlx::query(sql).bind(id.to_string()))
+        .await?;
+    Ok(row.is_some())
+}
+
 /// Holds an account until the end of the transaction, so that two wishes cannot both count.
-pub(super) async fn lock(tx: &mut Tx, id: AccountId) -> sqlx::Result<()> {
+pub(crate) async fn lock(tx: &mut Tx, id: AccountId) -> sqlx::Result<()> {
     let sql = "UPDATE accounts SET version = version WHERE id = $1";
     tx.execute(sqlx::query(sql).bind(id.to_string())).await?;
     Ok(())
@@ -246,7 +255,7 @@ pub(super) async fn use_code(
 }
 
 /// An id out of the database.
-pub(super) fn decode<T>(text: &str) -> sqlx::Result<T>
+pub(crate) fn decode<T>(text: &str) -> sqlx::Result<T>
 where
     T: FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,

@@ -33,7 +33,6 @@ pub(crate) use self::model::{Merchant, MerchantStatus, PriceKind, PriceRow};
 pub(crate) use self::prices::prices_in_force;
 pub(crate) use self::routes::routes;
 pub(crate) use self::sequencer::{
-    Alone, Back, Command, Effect, Hold, Refused, Released, Ride, Seat, Sequencer, Units, Verdict,
-    What, run, submit,
+    Command, Hold, Refused, Released, Ride, Seat, Sequencer, Units, Verdict, What, run, submit,
 };
 pub(crate) use self::stock::routes as stock_routes;

@@ -33,7 +33,7 @@ const WEIGHT_G: RangeInclusive<i64> = 0..=100_000_000;
 
 /// An enum that is a word in the database and on the wire.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$note:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize,
             utoipa::ToSchema)]

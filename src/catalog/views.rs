@@ -16,7 +16,7 @@ use super::routes::Versioned;
 use super::store;
 use crate::app::hex;
 use crate::clock::Timestamp;
-use crate::http::etag;
+use crate::http as wire;
 use crate::ids::{MerchantId, ProductId, VariantId};
 use crate::money::Money;
 
@@ -101,7 +101,7 @@ impl ProductView {
         let shown = self.variants.iter().filter_map(|it| it.price.as_ref());
         let rows: Vec<&str> = shown.map(|price| price.row.as_str()).collect();
         if rows.is_empty() {
-            return etag(self.version);
+            return wire::etag(self.version);
         }
         let digest = hex(&Sha256::digest(rows.join(" ").as_bytes()));
         format!("\"{}-{}\"", self.version, digest.split_at(16).0)

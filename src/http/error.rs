@@ -71,7 +71,6 @@ pub(crate) enum Code {
     SeveralCurrencies,
     EmptyCart,
     AddressRequired,
-    ExceedsUnshipped,
     InsufficientFunds,
     ProviderNotAvailable,
     IdempotencyKeyMissing,
@@ -165,7 +164,6 @@ impl Code {
             Self::SeveralCurrencies => ("several_currencies", S::UNPROCESSABLE_ENTITY),
             Self::EmptyCart => ("empty_cart", S::UNPROCESSABLE_ENTITY),
             Self::AddressRequired => ("address_required", S::UNPROCESSABLE_ENTITY),
-            Self::ExceedsUnshipped => ("exceeds_unshipped", S::UNPROCESSABLE_ENTITY),
             Self::InsufficientFunds => ("insufficient_funds", S::UNPROCESSABLE_ENTITY),
             Self::ProviderNotAvailable => ("provider_not_available", S::UNPROCESSABLE_ENTITY),
             Self::IdempotencyKeyMissing => ("idempotency_key_missing", S::BAD_REQUEST),
@@ -192,9 +190,10 @@ pub(crate) struct ApiError {
     detail: String,
     bounds: Vec<Bound>,
     retry_after: Option<Duration>,
-    /// What else this code tells.
-    facts: serde_json::Map<String, serde_json::Value>,
+    /// What else this code tells; behind a pointer, since few do.
+    facts: Box<serde_json::Map<String, serde_json::Value>>,
     headers: Vec<(HeaderName, String)>,
+    needed: Option<&'static str>,
 }
 
 impl ApiError {
@@ -204,8 +203,9 @@ impl ApiError {
             detail: detail.into(),
             bounds: Vec::new(),
             retry_after: None,
-            facts: serde_json::Map::new(),
+            facts: Box::default(),
             headers: Vec::new(),
+            needed: None,
         }
     }
 
@@ -259,6 +259,14 @@ impl ApiError {
         self
     }
 
+    /// The caller lacks this permission.
+    pub(crate) fn lacks(needed: &'static str) -> Self {
+        let detail = format!("this needs the permission {needed}");
+        let mut error = Self::new(Code::Forbidden, detail);
+        error.needed = Some(needed);
+        error
+    }
+
     /// A header beside the problem.
     pub(crate) fn with(mut self, name: HeaderName, text: impl Into<String>) -> Self {
         self.headers.push((name, text.into()));
@@ -289,8 +297,9 @@ impl ApiError {
                 .retry_after
                 .and_then(|d| u64::try_from(d.as_millis()).ok()),
             request_id: request_id.into(),
+            needed: self.needed.map(Into::into),
             errors: self.bounds.clone(),
-            facts: self.facts.clone(),
+            facts: (*self.facts).clone(),
         }
     }
 
@@ -354,6 +363,9 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
     pub(crate) request_id: String,
+    /// The permission that is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) needed: Option<String>,
     /// The fields at fault.
     pub(crate) errors: Vec<Bound>,
     /// Members of single codes: `left`, `current_price`, `restock_possible`.

@@ -14,7 +14,33 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 29] = [
+const MORE: [(&str, &str, &str); 39] = [
+    (
+        "catalog",
+        "goods",
+        "what an order needs to know of variants",
+    ),
+    (
+        "catalog",
+        "stock",
+        "stock over HTTP, apart from shops and products",
+    ),
+    (
+        "orders",
+        "place",
+        "placing, as a rider on the reservation of stock",
+    ),
+    (
+        "orders",
+        "pay",
+        "paying out of a wallet, as a rider on the confirmation of stock",
+    ),
+    (
+        "orders",
+        "close",
+        "expiring and cancelling, as a rider on the release of stock",
+    ),
+    ("payments", "wallet", "the wallet as a provider"),
     ("ledger", "signer", "the key that signs day closes"),
     ("ledger", "book", "what posting does, on accounts in memory"),
     (
@@ -98,6 +124,26 @@ const MORE: [(&str, &str, &str); 29] = [
         "accounts",
         "audit",
         "the audit log, which the changes of all modules write",
+    ),
+    (
+        "creators",
+        "rights",
+        "what operators may do: bits, presets, and the question whether one may",
+    ),
+    (
+        "creators",
+        "operators",
+        "who operates a creator, over HTTP: invitations, changes, ends",
+    ),
+    (
+        "accounts",
+        "me",
+        "what people do with their own account, over HTTP",
+    ),
+    (
+        "accounts",
+        "password",
+        "which passwords are good enough, and how they are hashed",
     ),
     ("accounts", "keys", "API keys: their rows"),
     ("accounts", "sessions", "logins that are open: their rows"),
