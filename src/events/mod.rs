@@ -38,6 +38,9 @@ pub enum Kind {
     RoomEnded,
     RoomCancelled,
     LedgerDayClosed,
+    ProductCreated,
+    ProductUpdated,
+    ProductArchived,
     InventorySoldOut,
     InventoryRestocked,
     InventoryAdjusted,
@@ -49,7 +52,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 23] = [
         Self::AccountRegistered,
         Self::SessionStarted,
         Self::CreatorCreated,
@@ -62,6 +65,9 @@ impl Kind {
         Self::RoomEnded,
         Self::RoomCancelled,
         Self::LedgerDayClosed,
+        Self::ProductCreated,
+        Self::ProductUpdated,
+        Self::ProductArchived,
         Self::InventorySoldOut,
         Self::InventoryRestocked,
         Self::InventoryAdjusted,
@@ -86,6 +92,9 @@ impl Kind {
             Self::RoomEnded => "room.ended",
             Self::RoomCancelled => "room.cancelled",
             Self::LedgerDayClosed => "ledger.day_closed",
+            Self::ProductCreated => "product.created",
+            Self::ProductUpdated => "product.updated",
+            Self::ProductArchived => "product.archived",
             Self::InventorySoldOut => "inventory.sold_out",
             Self::InventoryRestocked => "inventory.restocked",
             Self::InventoryAdjusted => "inventory.adjusted",
@@ -109,6 +118,7 @@ pub enum SubjectKind {
     Creator,
     Room,
     LedgerDay,
+    Product,
     Stock,
     Order,
     Payment,
@@ -121,6 +131,7 @@ impl SubjectKind {
             Self::Creator => "creator",
             Self::Room => "room",
             Self::LedgerDay => "ledger_day",
+            Self::Product => "product",
             Self::Stock => "stock",
             Self::Order => "order",
             Self::Payment => "payment",
