@@ -91,10 +91,6 @@ pub(crate) struct Key {
     pub(crate) prefix: String,
     pub(crate) last4: String,
     pub(crate) scopes: Vec<String>,
-    #[expect(
-        dead_code,
-        reason = "the keys of merchants show it, those of accounts have none"
-    )]
     pub(crate) ip_allow: Vec<String>,
     pub(crate) creator: Option<CreatorId>,
     pub(crate) expires_at: Option<Timestamp>,

@@ -39,7 +39,7 @@ macro_rules! words {
             utoipa::ToSchema)]
         #[serde(rename_all = "snake_case")]
         pub(crate) enum $name {
-            $($(#[$note])* $variant),+
+            $($variant),+
         }
 
         impl $name {

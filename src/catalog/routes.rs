@@ -191,7 +191,8 @@ impl VariantPatch {
 }
 
 /// Makes a product, a draft.
-#[utoipa::path(post, path = "/products", tag = "products", request_body = ProductBody,
+#[utoipa::path(post, path = "/products", operation_id = "create_product",
+    tag = "products", request_body = ProductBody,
     security(("bearer" = [])),
     responses((status = 201, body = ProductView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -223,7 +224,8 @@ async fn create(
 }
 
 /// Makes or replaces a product by the merchant's own id for it.
-#[utoipa::path(put, path = "/merchants/{id}/products/external/{external_id}", tag = "products",
+#[utoipa::path(put, path = "/merchants/{id}/products/external/{external_id}", operation_id = "put_product",
+    tag = "products",
     params(("id" = String, Path), ("external_id" = String, Path),
         ("If-None-Match" = Option<String>, Header, description = "`*` makes it"),
         ("If-Match" = Option<String>, Header, description = "its `ETag` replaces it")),
@@ -348,7 +350,8 @@ impl ListQuery {
 }
 
 /// Lists products, newest first.
-#[utoipa::path(get, path = "/products", tag = "products", params(ListQuery),
+#[utoipa::path(get, path = "/products", operation_id = "list_products",
+    tag = "products", params(ListQuery),
     security((), ("bearer" = [])),
     responses((status = 200, body = Page<ProductView>), (status = 400, body = Problem,
         content_type = "application/problem+json")))]
@@ -384,7 +387,8 @@ async fn list(
 }
 
 /// Shows a product.
-#[utoipa::path(get, path = "/products/{id}", tag = "products", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/products/{id}", operation_id = "show_product",
+    tag = "products", params(("id" = String, Path)),
     security((), ("bearer" = [])),
     responses((status = 200, body = ProductView), (status = 304), (status = 404, body = Problem,
         content_type = "application/problem+json")))]
@@ -423,7 +427,8 @@ async fn one(
 }
 
 /// Changes a product.
-#[utoipa::path(patch, path = "/products/{id}", tag = "products",
+#[utoipa::path(patch, path = "/products/{id}", operation_id = "change_product",
+    tag = "products",
     params(("id" = String, Path), ("If-Match" = String, Header)), request_body = ProductPatch,
     security(("bearer" = [])),
     responses((status = 200, body = ProductView), (status = "4XX", body = Problem,
@@ -457,7 +462,8 @@ async fn change(
 }
 
 /// Puts a product up for sale.
-#[utoipa::path(post, path = "/products/{id}/publish", tag = "products",
+#[utoipa::path(post, path = "/products/{id}/publish", operation_id = "publish_product",
+    tag = "products",
     params(("id" = String, Path), ("If-Match" = String, Header)), security(("bearer" = [])),
     responses((status = 200, body = ProductView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -475,7 +481,8 @@ async fn publish(
 }
 
 /// Takes a product out of sale.
-#[utoipa::path(post, path = "/products/{id}/archive", tag = "products",
+#[utoipa::path(post, path = "/products/{id}/archive", operation_id = "archive_product",
+    tag = "products",
     params(("id" = String, Path), ("If-Match" = String, Header)), security(("bearer" = [])),
     responses((status = 200, body = ProductView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]

@@ -175,7 +175,8 @@ struct KeysQuery {
 }
 
 /// Lists the keys of a shop, newest first.
-#[utoipa::path(get, path = "/merchants/{id}/api_keys", tag = "merchants",
+#[utoipa::path(get, path = "/merchants/{id}/api_keys", operation_id = "list_merchant_keys",
+    tag = "merchants",
     params(("id" = String, Path), KeysQuery), security(("bearer" = [])),
     responses((status = 200, body = Page<MerchantKeyView>), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -208,7 +209,8 @@ async fn list(
 }
 
 /// Makes a key of a shop.
-#[utoipa::path(post, path = "/merchants/{id}/api_keys", tag = "merchants",
+#[utoipa::path(post, path = "/merchants/{id}/api_keys", operation_id = "create_merchant_key",
+    tag = "merchants",
     params(("id" = String, Path)), request_body = MerchantKeyBody, security(("bearer" = [])),
     responses((status = 201, body = NewMerchantKeyView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -281,7 +283,8 @@ struct RotateBody {
 }
 
 /// Gives a key a new secret; the old one works until the overlap ends.
-#[utoipa::path(post, path = "/api_keys/{id}/rotate", tag = "merchants",
+#[utoipa::path(post, path = "/api_keys/{id}/rotate", operation_id = "rotate_key",
+    tag = "merchants",
     params(("id" = String, Path)), request_body = RotateBody, security(("bearer" = [])),
     responses((status = 201, body = NewMerchantKeyView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -340,7 +343,8 @@ async fn replace(
 }
 
 /// Deletes a key; its secret is refused from now on.
-#[utoipa::path(delete, path = "/api_keys/{id}", tag = "merchants",
+#[utoipa::path(delete, path = "/api_keys/{id}", operation_id = "delete_merchant_key",
+    tag = "merchants",
     params(("id" = String, Path)), security(("bearer" = [])),
     responses((status = 204), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]

@@ -185,7 +185,8 @@ impl Versioned for MerchantView {
 }
 
 /// Makes a shop, owned by the caller's account.
-#[utoipa::path(post, path = "/merchants", tag = "merchants", request_body = MerchantBody,
+#[utoipa::path(post, path = "/merchants", operation_id = "create_merchant",
+    tag = "merchants", request_body = MerchantBody,
     security(("bearer" = [])),
     responses((status = 201, body = MerchantView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -230,7 +231,8 @@ async fn create(
 }
 
 /// Shows a shop.
-#[utoipa::path(get, path = "/merchants/{id}", tag = "merchants", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/merchants/{id}", operation_id = "show_merchant",
+    tag = "merchants", params(("id" = String, Path)),
     security((), ("bearer" = [])),
     responses((status = 200, body = MerchantView), (status = 404, body = Problem,
         content_type = "application/problem+json")))]
@@ -269,7 +271,8 @@ async fn one(
 }
 
 /// Changes a shop.
-#[utoipa::path(patch, path = "/merchants/{id}", tag = "merchants",
+#[utoipa::path(patch, path = "/merchants/{id}", operation_id = "change_merchant",
+    tag = "merchants",
     params(("id" = String, Path), ("If-Match" = String, Header)), request_body = MerchantPatch,
     security(("bearer" = [])),
     responses((status = 200, body = MerchantView), (status = "4XX", body = Problem,
@@ -401,7 +404,8 @@ struct CommissionView {
 }
 
 /// Agrees with a creator on the most commission it may ask.
-#[utoipa::path(put, path = "/merchants/{id}/commission/{creator_id}", tag = "merchants",
+#[utoipa::path(put, path = "/merchants/{id}/commission/{creator_id}", operation_id = "put_commission",
+    tag = "merchants",
     params(("id" = String, Path), ("creator_id" = String, Path)), request_body = CommissionBody,
     security(("bearer" = [])),
     responses((status = 200, body = CommissionView), (status = "4XX", body = Problem,

@@ -162,7 +162,8 @@ impl Versioned for PriceView {
 }
 
 /// Gives a variant a price for a time.
-#[utoipa::path(post, path = "/variants/{id}/prices", tag = "prices",
+#[utoipa::path(post, path = "/variants/{id}/prices", operation_id = "create_price",
+    tag = "prices",
     params(("id" = String, Path)), request_body = PriceBody, security(("bearer" = [])),
     responses((status = 201, body = PriceView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -193,7 +194,8 @@ async fn create(
 }
 
 /// Changes a price.
-#[utoipa::path(patch, path = "/prices/{id}", tag = "prices",
+#[utoipa::path(patch, path = "/prices/{id}", operation_id = "change_price",
+    tag = "prices",
     params(("id" = String, Path), ("If-Match" = String, Header)), request_body = PricePatch,
     security(("bearer" = [])),
     responses((status = 200, body = PriceView), (status = "4XX", body = Problem,
@@ -227,7 +229,8 @@ async fn change(
 }
 
 /// Takes a price away.
-#[utoipa::path(delete, path = "/prices/{id}", tag = "prices",
+#[utoipa::path(delete, path = "/prices/{id}", operation_id = "delete_price",
+    tag = "prices",
     params(("id" = String, Path), ("If-Match" = String, Header)), security(("bearer" = [])),
     responses((status = 204), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -293,7 +296,8 @@ struct CandidateView {
 }
 
 /// Says what a variant costs now, and why.
-#[utoipa::path(get, path = "/variants/{id}/price", tag = "prices",
+#[utoipa::path(get, path = "/variants/{id}/price", operation_id = "show_price_now",
+    tag = "prices",
     params(("id" = String, Path), NowQuery),
     responses((status = 200, body = VariantPriceView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
