@@ -32,6 +32,7 @@ mod http;
 
 mod accounts;
 
+mod catalog;
 mod creators;
 mod ledger;
 
@@ -39,6 +40,8 @@ mod broadcasts;
 mod payments;
 
 mod rooms;
+
+mod orders;
 
 mod router;
 pub mod serve;

@@ -6,6 +6,7 @@ mod accounts;
 mod broadcasts;
 mod creators;
 mod http;
+mod orders;
 mod payments;
 mod robustness;
 mod rooms;

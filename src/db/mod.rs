@@ -7,7 +7,9 @@
 //!
 //! Not here: any table. Stores of the modules own their SQL.
 
+mod bulk;
 mod look;
+mod row;
 #[cfg(test)]
 mod testing;
 
@@ -22,7 +24,9 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, Executor, SqlSafeStr, Transaction};
 use tokio::sync::Notify;
 
+pub(crate) use self::bulk::{Bound, Bulk, select_in};
 pub(crate) use self::look::{Found, look};
+pub(crate) use self::row::parsed;
 #[cfg(test)]
 pub(crate) use self::testing::{Folder, NOON, fresh};
 
@@ -34,7 +38,7 @@ const POSTGRES_READERS_MAX: u32 = 8;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `(number, name, SQLite, PostgreSQL)`
-const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
     (
         1,
         "init",
@@ -58,6 +62,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
         "accounts",
         include_str!("../../migrations/sqlite/0004_accounts.sql"),
         include_str!("../../migrations/postgres/0004_accounts.sql"),
+    ),
+    (
+        6,
+        "orders",
+        include_str!("../../migrations/sqlite/0006_orders.sql"),
+        include_str!("../../migrations/postgres/0006_orders.sql"),
     ),
 ];
 

@@ -19,9 +19,9 @@ mod tests;
 use serde_json::Value;
 
 pub use self::bus::Bus;
-pub(crate) use self::outbox::{Relay, append};
+pub(crate) use self::outbox::{Relay, append, append_all};
 use crate::clock::Timestamp;
-use crate::ids::{CreatorId, EventId};
+use crate::ids::{CreatorId, EventId, MerchantId};
 
 /// A kind of event, by its name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +38,21 @@ pub enum Kind {
     RoomEnded,
     RoomCancelled,
     LedgerDayClosed,
+    ProductCreated,
+    ProductUpdated,
+    ProductArchived,
+    InventorySoldOut,
+    InventoryRestocked,
+    InventoryAdjusted,
+    OrderReserved,
+    OrderPaid,
+    OrderExpired,
+    OrderCancelled,
+    PaymentCaptured,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 23] = [
         Self::AccountRegistered,
         Self::SessionStarted,
         Self::CreatorCreated,
@@ -54,6 +65,17 @@ impl Kind {
         Self::RoomEnded,
         Self::RoomCancelled,
         Self::LedgerDayClosed,
+        Self::ProductCreated,
+        Self::ProductUpdated,
+        Self::ProductArchived,
+        Self::InventorySoldOut,
+        Self::InventoryRestocked,
+        Self::InventoryAdjusted,
+        Self::OrderReserved,
+        Self::OrderPaid,
+        Self::OrderExpired,
+        Self::OrderCancelled,
+        Self::PaymentCaptured,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -70,6 +92,17 @@ impl Kind {
             Self::RoomEnded => "room.ended",
             Self::RoomCancelled => "room.cancelled",
             Self::LedgerDayClosed => "ledger.day_closed",
+            Self::ProductCreated => "product.created",
+            Self::ProductUpdated => "product.updated",
+            Self::ProductArchived => "product.archived",
+            Self::InventorySoldOut => "inventory.sold_out",
+            Self::InventoryRestocked => "inventory.restocked",
+            Self::InventoryAdjusted => "inventory.adjusted",
+            Self::OrderReserved => "order.reserved",
+            Self::OrderPaid => "order.paid",
+            Self::OrderExpired => "order.expired",
+            Self::OrderCancelled => "order.cancelled",
+            Self::PaymentCaptured => "payment.captured",
         }
     }
 
@@ -85,6 +118,10 @@ pub enum SubjectKind {
     Creator,
     Room,
     LedgerDay,
+    Product,
+    Stock,
+    Order,
+    Payment,
 }
 
 impl SubjectKind {
@@ -94,6 +131,10 @@ impl SubjectKind {
             Self::Creator => "creator",
             Self::Room => "room",
             Self::LedgerDay => "ledger_day",
+            Self::Product => "product",
+            Self::Stock => "stock",
+            Self::Order => "order",
+            Self::Payment => "payment",
         }
     }
 }
@@ -102,6 +143,7 @@ impl SubjectKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     Creator(CreatorId),
+    Merchant(MerchantId),
     Platform,
     Social,
 }
@@ -110,6 +152,7 @@ impl Stream {
     fn name(self) -> String {
         match self {
             Self::Creator(id) => format!("creator:{id}"),
+            Self::Merchant(id) => format!("merchant:{id}"),
             Self::Platform => "platform".into(),
             Self::Social => "social".into(),
         }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: log row, stream numbers and the removal of the outbox row are one transaction.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tracing::{error, warn};
 
 use super::{Bus, Event, Kind, NewEvent};
 use crate::clock::Timestamp;
-use crate::db::{Db, Tx};
+use crate::db::{Bound, Bulk, Db, Tx, select_in};
 use crate::ids::EventId;
 
 /// The wire version of an event's body.
@@ -30,39 +31,100 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// # Errors
 /// The database's error.
 pub(crate) async fn append(tx: &mut Tx, now: Timestamp, event: NewEvent) -> sqlx::Result<EventId> {
-    let id = EventId::new(now);
-    let (seq, created_us) = next_of_subject(tx, &event.subject_id, now).await?;
-    let streams: Vec<String> = event.streams.iter().map(|s| s.name()).collect();
-    let body = event.data.to_string();
-    assert!(
-        body.len() < ENVELOPE_BYTES_MAX,
-        "events carry ids and states, not documents"
-    );
-    let sql = "INSERT INTO outbox (event_id, type, subject_kind, subject_id, subject_seq, \
-               streams, body, created_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-    let query = sqlx::query(sql)
-        .bind(id.to_string())
-        .bind(event.kind.as_str())
-        .bind(event.subject_kind.as_str())
-        .bind(event.subject_id)
-        .bind(seq)
-        .bind(json!(streams).to_string())
-        .bind(body)
-        .bind(created_us);
-    tx.execute(query).await?;
-    tx.tell_after_commit();
-    Ok(id)
+    let ids = append_all(tx, now, &[event]).await?;
+    ids.into_iter().next().ok_or(sqlx::Error::RowNotFound)
 }
 
-/// The next number of a subject. The row stays locked until the commit, so numbers appear in order.
-async fn next_of_subject(tx: &mut Tx, id: &str, now: Timestamp) -> sqlx::Result<(i64, i64)> {
-    let sql = "INSERT INTO event_subjects (subject_id, seq, last_us) VALUES ($1, 1, $2) \
-               ON CONFLICT (subject_id) DO UPDATE SET seq = event_subjects.seq + 1, \
-               last_us = CASE WHEN event_subjects.last_us > $2 THEN event_subjects.last_us \
-               ELSE $2 END RETURNING seq, last_us";
-    let query = sqlx::query(sql).bind(id).bind(now.as_micros());
-    let row = tx.fetch_one(query).await?;
-    Ok((row.try_get(0)?, row.try_get(1)?))
+/// The same for many events, in their order, with as many statements as one takes.
+///
+/// # Errors
+/// The database's error.
+pub(crate) async fn append_all(
+    tx: &mut Tx,
+    now: Timestamp,
+    events: &[NewEvent],
+) -> sqlx::Result<Vec<EventId>> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut places = take_places(tx, now, events).await?;
+    let mut rows = Vec::with_capacity(events.len());
+    for event in events {
+        let place = places.get_mut(event.subject_id.as_str());
+        let place = place.ok_or(sqlx::Error::RowNotFound)?;
+        place.seq += 1;
+        rows.push((EventId::new(now), event, *place));
+    }
+    let bulk = Bulk {
+        head: "INSERT INTO outbox (event_id, type, subject_kind, subject_id, subject_seq, \
+               streams, body, created_us)",
+        width: 8,
+        tail: "",
+    };
+    let bind = |query: Bound, (id, event, place): &(EventId, &NewEvent, Place)| {
+        let streams: Vec<String> = event.streams.iter().map(|s| s.name()).collect();
+        let body = event.data.to_string();
+        assert!(
+            body.len() < ENVELOPE_BYTES_MAX,
+            "events carry ids and states, not documents"
+        );
+        query
+            .bind(id.to_string())
+            .bind(event.kind.as_str())
+            .bind(event.subject_kind.as_str())
+            .bind(event.subject_id.clone())
+            .bind(place.seq)
+            .bind(json!(streams).to_string())
+            .bind(body)
+            .bind(place.created_us)
+    };
+    bulk.execute(tx, &rows, bind).await?;
+    tx.tell_after_commit();
+    Ok(rows.into_iter().map(|(id, _, _)| id).collect())
+}
+
+/// Where the next event of a subject stands: behind `seq`.
+#[derive(Clone, Copy)]
+struct Place {
+    seq: i64,
+    created_us: i64,
+}
+
+/// Takes the numbers of all events' subjects. The rows stay locked until the commit, so numbers
+/// appear in order.
+async fn take_places(
+    tx: &mut Tx,
+    now: Timestamp,
+    events: &[NewEvent],
+) -> sqlx::Result<HashMap<String, Place>> {
+    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+    for event in events {
+        *counts.entry(&event.subject_id).or_default() += 1;
+    }
+    let bulk = Bulk {
+        head: "INSERT INTO event_subjects (subject_id, seq, last_us)",
+        width: 3,
+        tail: "ON CONFLICT (subject_id) DO UPDATE SET seq = event_subjects.seq + excluded.seq, \
+               last_us = CASE WHEN event_subjects.last_us > excluded.last_us \
+               THEN event_subjects.last_us ELSE excluded.last_us END \
+               RETURNING subject_id, seq, last_us",
+    };
+    let bind = |query: Bound, (subject, count): &(&str, i64)| {
+        let query = query.bind((*subject).to_owned()).bind(*count);
+        query.bind(now.as_micros())
+    };
+    let subjects: Vec<_> = counts.iter().map(|(id, count)| (*id, *count)).collect();
+    let mut places = HashMap::new();
+    for row in bulk.fetch(tx, &subjects, bind).await? {
+        let (id, last): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let taken = counts.get(id.as_str()).copied().unwrap_or_default();
+        let place = Place {
+            seq: last - taken,
+            created_us: row.try_get(2)?,
+        };
+        places.insert(id, place);
+    }
+    Ok(places)
 }
 
 /// Moves outbox rows to the log and the bus.
@@ -115,17 +177,17 @@ impl Relay {
         let sql = "SELECT event_id, type, subject_kind, subject_id, subject_seq, streams, body, \
                    created_us FROM outbox ORDER BY created_us, subject_seq LIMIT $1";
         let rows = tx.fetch_all(sqlx::query(sql).bind(BATCH_MAX)).await?;
-        let mut moved = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let row = Waiting::read(row)?;
-            let sql = "DELETE FROM outbox WHERE event_id = $1";
-            let done = tx.execute(sqlx::query(sql).bind(&row.event_id)).await?;
-            // Another process may have moved it meanwhile.
-            if done.rows_affected() == 1 {
-                log(&mut tx, &row).await?;
-                moved.push(row);
-            }
+        let rows: Vec<Waiting> = rows.iter().map(Waiting::read).collect::<Result<_, _>>()?;
+        let ids = rows.iter().map(|row| row.event_id.as_str());
+        // Another process may have moved some meanwhile.
+        let delete = "DELETE FROM outbox WHERE event_id IN";
+        let mut taken = HashSet::new();
+        for row in select_in(&mut tx, delete, " RETURNING event_id", ids).await? {
+            taken.insert(row.try_get::<String, _>(0)?);
         }
+        let moved = rows.into_iter().filter(|row| taken.contains(&row.event_id));
+        let moved: Vec<Waiting> = moved.collect();
+        log(&mut tx, &moved).await?;
         tx.commit().await?;
         let count = moved.len();
         for event in moved.into_iter().filter_map(Waiting::into_event) {
@@ -203,26 +265,52 @@ impl Waiting {
     }
 }
 
-async fn log(tx: &mut Tx, row: &Waiting) -> sqlx::Result<()> {
-    for stream in &row.streams {
-        let sql = "INSERT INTO event_streams (stream, seq) VALUES ($1, 1) ON CONFLICT (stream) \
-                   DO UPDATE SET seq = event_streams.seq + 1 RETURNING seq";
-        let seq: i64 = tx
-            .fetch_one(sqlx::query(sql).bind(stream))
-            .await?
-            .try_get(0)?;
-        let sql = "INSERT INTO event_log (stream, seq, event_id, type, subject_id, subject_seq, \
-                   body, created_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-        let query = sqlx::query(sql)
-            .bind(stream)
-            .bind(seq)
-            .bind(&row.event_id)
-            .bind(&row.kind)
-            .bind(&row.subject_id)
-            .bind(row.subject_seq)
-            .bind(row.envelope(stream, seq))
-            .bind(row.created_us);
-        tx.execute(query).await?;
+/// Writes events to each of their streams, with the next numbers of it.
+async fn log(tx: &mut Tx, events: &[Waiting]) -> sqlx::Result<()> {
+    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+    for stream in events.iter().flat_map(|event| &event.streams) {
+        *counts.entry(stream).or_default() += 1;
     }
+    let bulk = Bulk {
+        head: "INSERT INTO event_streams (stream, seq)",
+        width: 2,
+        tail: "ON CONFLICT (stream) DO UPDATE SET seq = event_streams.seq + excluded.seq \
+               RETURNING stream, seq",
+    };
+    let streams: Vec<_> = counts.iter().map(|(name, count)| (*name, *count)).collect();
+    let bind =
+        |query: Bound, (stream, count): &(&str, i64)| query.bind((*stream).to_owned()).bind(*count);
+    let mut last: HashMap<String, i64> = HashMap::new();
+    for row in bulk.fetch(tx, &streams, bind).await? {
+        let (stream, seq): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let taken = counts.get(stream.as_str()).copied().unwrap_or_default();
+        last.insert(stream, seq - taken);
+    }
+    let mut rows = Vec::new();
+    for event in events {
+        for stream in &event.streams {
+            let seq = last.get_mut(stream).ok_or(sqlx::Error::RowNotFound)?;
+            *seq += 1;
+            rows.push((stream, *seq, event));
+        }
+    }
+    let bulk = Bulk {
+        head: "INSERT INTO event_log (stream, seq, event_id, type, subject_id, subject_seq, \
+               body, created_us)",
+        width: 8,
+        tail: "",
+    };
+    let bind = |query: Bound, (stream, seq, event): &(&String, i64, &Waiting)| {
+        query
+            .bind((*stream).clone())
+            .bind(*seq)
+            .bind(event.event_id.clone())
+            .bind(event.kind.clone())
+            .bind(event.subject_id.clone())
+            .bind(event.subject_seq)
+            .bind(event.envelope(stream, *seq))
+            .bind(event.created_us)
+    };
+    bulk.execute(tx, &rows, bind).await?;
     Ok(())
 }

@@ -31,6 +31,8 @@ pub(crate) enum Code {
     MethodNotAllowed,
     InvalidState,
     LimitReached,
+    DuplicateExternalId,
+    PriceWindowOverlaps,
     LastOwner,
     RoomEnded,
     NoMedia,
@@ -57,6 +59,21 @@ pub(crate) enum Code {
     Unservable,
     AtOutOfRange,
     AmountOutOfRange,
+    StockChanged,
+    OrderAlreadyPaid,
+    OrderClosing,
+    SoldOut,
+    InsufficientStock,
+    PurchaseLimitReached,
+    PriceChanged,
+    PriceUnconfirmed,
+    NotSellable,
+    SeveralMerchants,
+    SeveralCurrencies,
+    EmptyCart,
+    AddressRequired,
+    InsufficientFunds,
+    ProviderNotAvailable,
     IdempotencyKeyMissing,
     RateLimited,
     Internal,
@@ -109,6 +126,8 @@ impl Code {
             Self::InvalidState => ("invalid_state", S::CONFLICT),
             Self::LimitReached => ("limit_reached", S::CONFLICT),
             Self::LastOwner => ("last_owner", S::CONFLICT),
+            Self::DuplicateExternalId => ("duplicate_external_id", S::CONFLICT),
+            Self::PriceWindowOverlaps => ("price_window_overlaps", S::CONFLICT),
             Self::NoMedia => ("no_media", S::CONFLICT),
             Self::RoomEnded => ("room_ended", S::CONFLICT),
             Self::HandleTaken => ("handle_taken", S::CONFLICT),
@@ -134,6 +153,21 @@ impl Code {
             Self::Unservable => ("unservable", S::UNPROCESSABLE_ENTITY),
             Self::AtOutOfRange => ("at_out_of_range", S::UNPROCESSABLE_ENTITY),
             Self::AmountOutOfRange => ("amount_out_of_range", S::UNPROCESSABLE_ENTITY),
+            Self::StockChanged => ("stock_changed", S::CONFLICT),
+            Self::OrderAlreadyPaid => ("order_already_paid", S::CONFLICT),
+            Self::OrderClosing => ("order_closing", S::CONFLICT),
+            Self::SoldOut => ("sold_out", S::UNPROCESSABLE_ENTITY),
+            Self::InsufficientStock => ("insufficient_stock", S::UNPROCESSABLE_ENTITY),
+            Self::PurchaseLimitReached => ("purchase_limit_reached", S::UNPROCESSABLE_ENTITY),
+            Self::PriceChanged => ("price_changed", S::UNPROCESSABLE_ENTITY),
+            Self::PriceUnconfirmed => ("price_unconfirmed", S::UNPROCESSABLE_ENTITY),
+            Self::NotSellable => ("not_sellable", S::UNPROCESSABLE_ENTITY),
+            Self::SeveralMerchants => ("several_merchants", S::UNPROCESSABLE_ENTITY),
+            Self::SeveralCurrencies => ("several_currencies", S::UNPROCESSABLE_ENTITY),
+            Self::EmptyCart => ("empty_cart", S::UNPROCESSABLE_ENTITY),
+            Self::AddressRequired => ("address_required", S::UNPROCESSABLE_ENTITY),
+            Self::InsufficientFunds => ("insufficient_funds", S::UNPROCESSABLE_ENTITY),
+            Self::ProviderNotAvailable => ("provider_not_available", S::UNPROCESSABLE_ENTITY),
             Self::IdempotencyKeyMissing => ("idempotency_key_missing", S::BAD_REQUEST),
             Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR),
@@ -158,6 +192,8 @@ pub(crate) struct ApiError {
     detail: String,
     bounds: Vec<Bound>,
     retry_after: Option<Duration>,
+    /// What else this code tells; behind a pointer, since few do.
+    facts: Box<serde_json::Map<String, serde_json::Value>>,
     headers: Vec<(HeaderName, String)>,
     needed: Option<&'static str>,
 }
@@ -169,9 +205,17 @@ impl ApiError {
             detail: detail.into(),
             bounds: Vec::new(),
             retry_after: None,
+            facts: Box::default(),
             headers: Vec::new(),
             needed: None,
         }
+    }
+
+    /// Adds a member to the problem that this code is documented to have.
+    pub(crate) fn telling(mut self, name: &str, fact: impl Serialize) -> Self {
+        let fact = serde_json::to_value(fact).expect("facts are plain text and numbers");
+        self.facts.insert(name.into(), fact);
+        self
     }
 
     /// The stable word of its code.
@@ -231,6 +275,11 @@ impl ApiError {
         self
     }
 
+    /// The fields at fault.
+    pub(crate) fn errors(&self) -> &[Bound] {
+        &self.bounds
+    }
+
     pub(crate) const fn code(&self) -> Code {
         self.code
     }
@@ -252,6 +301,7 @@ impl ApiError {
             request_id: request_id.into(),
             needed: self.needed.map(Into::into),
             errors: self.bounds.clone(),
+            facts: (*self.facts).clone(),
         }
     }
 
@@ -320,6 +370,10 @@ pub(crate) struct Problem {
     pub(crate) needed: Option<String>,
     /// The fields at fault.
     pub(crate) errors: Vec<Bound>,
+    /// Members of single codes: `left`, `current_price`, `restock_possible`.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub(crate) facts: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Collects the fields that are out of bounds.

@@ -10,17 +10,14 @@ use time::macros::format_description;
 use super::book::{Account, Book, Head, Hold};
 use super::model::{Balances, Chain, Day, Flags, Move, NO_HASH, Path, Row, RowKind, Totals};
 use crate::clock::Timestamp;
-use crate::db::{Db, Tx};
+use crate::db::{Bound, Bulk, Db, Tx, parsed, select_in};
 use crate::http::Seek;
 use crate::ids::{LedgerAccountId, TransferId};
 use crate::money::{Currency, Money};
 
-/// Values of one statement: SQLite takes at most 32 766.
-const VALUES_MAX: usize = 15_000;
 const ROW_COLUMNS: &str = "seq, id, chain, pos, kind, debit, credit, amount, currency, code, \
                            subject, pending_id, timeout_us, created_us, prev_hash, hash";
 const ROW_WIDTH: usize = 16;
-const ACCOUNT_WIDTH: usize = 7;
 
 /// Makes accounts that are not there yet.
 pub(super) async fn open(
@@ -28,40 +25,25 @@ pub(super) async fn open(
     now: Timestamp,
     accounts: &[(Path, Currency)],
 ) -> sqlx::Result<()> {
-    for some in accounts.chunks(VALUES_MAX / ACCOUNT_WIDTH) {
-        let tuple = |place: usize| {
-            let n = place * ACCOUNT_WIDTH;
-            format!(
-                "(${}, ${}, ${}, ${}, ${}, ${}, 0, 0, 0, 0, 0, ${})",
-                n + 1,
-                n + 2,
-                n + 3,
-                n + 4,
-                n + 5,
-                n + 6,
-                n + 7
-            )
-        };
-        let sql = format!(
-            "INSERT INTO ledger_accounts (id, path, currency, kind, flag_dc, flag_cd, closed, \
-             debits_posted, credits_posted, debits_pending, credits_pending, created_us) \
-             VALUES {} ON CONFLICT DO NOTHING",
-            list(some.len(), tuple)
-        );
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for (path, currency) in some {
-            let flags = path.flags();
-            query = query
-                .bind(path.id(*currency).to_string())
-                .bind(path.as_str())
-                .bind(currency.as_str().to_owned())
-                .bind(path.kind().as_str())
-                .bind(i64::from(flags.debits_within_credits))
-                .bind(i64::from(flags.credits_within_debits))
-                .bind(now.as_micros());
-        }
-        tx.execute(query).await?;
-    }
+    let bulk = Bulk {
+        head: "INSERT INTO ledger_accounts (id, path, currency, kind, flag_dc, flag_cd, closed, \
+               debits_posted, credits_posted, debits_pending, credits_pending, created_us)",
+        width: 12,
+        tail: "ON CONFLICT DO NOTHING",
+    };
+    let bind = |query: Bound, (path, currency): &(Path, Currency)| {
+        let flags = path.flags();
+        let query = query
+            .bind(path.id(*currency).to_string())
+            .bind(path.as_str().to_owned())
+            .bind(currency.as_str().to_owned())
+            .bind(path.kind().as_str())
+            .bind(i64::from(flags.debits_within_credits))
+            .bind(i64::from(flags.credits_within_debits));
+        let query = (0..5).fold(query, |query, _zero| query.bind(0_i64));
+        query.bind(now.as_micros())
+    };
+    bulk.execute(tx, accounts, bind).await?;
     Ok(())
 }
 
@@ -118,7 +100,7 @@ async fn holds(tx: &mut Tx, ids: &BTreeSet<TransferId>) -> sqlx::Result<HashMap<
     let select = "SELECT id, debit, credit, amount, currency FROM ledger_transfers \
                   WHERE kind = 'pending' AND id IN";
     let mut holds = HashMap::new();
-    for row in select_in(tx, select, "", ids).await? {
+    for row in select_in(tx, select, "", ids.iter()).await? {
         let hold = Hold {
             debit: parsed(&row, 1)?,
             credit: parsed(&row, 2)?,
@@ -138,7 +120,7 @@ async fn accounts(
                   debits_pending, credits_pending FROM ledger_accounts WHERE id IN";
     let order = format!(" ORDER BY id{}", tx.for_update());
     let mut accounts = BTreeMap::new();
-    for row in select_in(tx, select, &order, ids).await? {
+    for row in select_in(tx, select, &order, ids.iter()).await? {
         accounts.insert(parsed(&row, 0)?, account(&row)?);
     }
     Ok(accounts)
@@ -166,7 +148,7 @@ async fn resolutions(tx: &mut Tx, holds: &mut HashMap<TransferId, Hold>) -> sqlx
     let select = "SELECT r.pending_id, t.kind FROM ledger_resolutions r \
                   JOIN ledger_transfers t ON t.id = r.transfer_id WHERE r.pending_id IN";
     let ids: BTreeSet<TransferId> = holds.keys().copied().collect();
-    for row in select_in(tx, select, "", &ids).await? {
+    for row in select_in(tx, select, "", ids).await? {
         if let Some(hold) = holds.get_mut(&parsed(&row, 0)?) {
             hold.resolved = Some(kind(&row, 1)?);
         }
@@ -179,7 +161,7 @@ async fn known(tx: &mut Tx, chains: &[Chain]) -> sqlx::Result<HashMap<String, Ve
     let ids: BTreeSet<&str> = chains.iter().map(|chain| chain.id.as_str()).collect();
     let select = format!("SELECT {ROW_COLUMNS} FROM ledger_transfers WHERE chain IN");
     let mut known: HashMap<String, Vec<Row>> = HashMap::new();
-    for row in select_in(tx, &select, " ORDER BY chain, pos", &ids).await? {
+    for row in select_in(tx, &select, " ORDER BY chain, pos", ids).await? {
         let row = read(&row)?;
         known.entry(row.chain.clone()).or_default().push(row);
     }
@@ -215,105 +197,68 @@ pub(super) async fn save(tx: &mut Tx, book: &Book) -> sqlx::Result<()> {
 }
 
 async fn insert(tx: &mut Tx, rows: &[Row]) -> sqlx::Result<()> {
-    for some in rows.chunks(VALUES_MAX / ROW_WIDTH) {
-        let sql = format!(
-            "INSERT INTO ledger_transfers ({ROW_COLUMNS}) VALUES {}",
-            list(some.len(), |n| places(n, ROW_WIDTH))
-        );
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for row in some {
-            query = query
-                .bind(row.seq)
-                .bind(row.id.to_string())
-                .bind(&row.chain)
-                .bind(row.pos)
-                .bind(row.kind.as_str())
-                .bind(row.debit.to_string())
-                .bind(row.credit.to_string())
-                .bind(row.amount.amount_minor())
-                .bind(row.amount.currency().as_str().to_owned())
-                .bind(&row.code)
-                .bind(&row.subject)
-                .bind(row.pending.map(|id| id.to_string()))
-                .bind(row.timeout.map(Timestamp::as_micros))
-                .bind(row.created_at.as_micros())
-                .bind(&row.prev_hash)
-                .bind(&row.hash);
-        }
-        tx.execute(query).await?;
-    }
+    let head = format!("INSERT INTO ledger_transfers ({ROW_COLUMNS})");
+    let bulk = Bulk {
+        head: &head,
+        width: ROW_WIDTH,
+        tail: "",
+    };
+    let bind = |query: Bound, row: &Row| {
+        query
+            .bind(row.seq)
+            .bind(row.id.to_string())
+            .bind(row.chain.clone())
+            .bind(row.pos)
+            .bind(row.kind.as_str())
+            .bind(row.debit.to_string())
+            .bind(row.credit.to_string())
+            .bind(row.amount.amount_minor())
+            .bind(row.amount.currency().as_str().to_owned())
+            .bind(row.code.clone())
+            .bind(row.subject.clone())
+            .bind(row.pending.map(|id| id.to_string()))
+            .bind(row.timeout.map(Timestamp::as_micros))
+            .bind(row.created_at.as_micros())
+            .bind(row.prev_hash.clone())
+            .bind(row.hash.clone())
+    };
+    bulk.execute(tx, rows, bind).await?;
     Ok(())
 }
 
 async fn resolve(tx: &mut Tx, rows: &[Row]) -> sqlx::Result<()> {
     let resolving = rows.iter().filter_map(|row| Some((row.pending?, row.id)));
     let resolving: Vec<(TransferId, TransferId)> = resolving.collect();
-    for some in resolving.chunks(VALUES_MAX / 2) {
-        let sql = format!(
-            "INSERT INTO ledger_resolutions (pending_id, transfer_id) VALUES {}",
-            list(some.len(), |n| places(n, 2))
-        );
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for (pending, by) in some {
-            query = query.bind(pending.to_string()).bind(by.to_string());
-        }
-        tx.execute(query).await?;
-    }
+    let bulk = Bulk {
+        head: "INSERT INTO ledger_resolutions (pending_id, transfer_id)",
+        width: 2,
+        tail: "",
+    };
+    let bind = |query: Bound, (pending, by): &(TransferId, TransferId)| {
+        query.bind(pending.to_string()).bind(by.to_string())
+    };
+    bulk.execute(tx, &resolving, bind).await?;
     Ok(())
 }
 
 async fn update(tx: &mut Tx, touched: &[(LedgerAccountId, Balances)]) -> sqlx::Result<()> {
-    for some in touched.chunks(VALUES_MAX / 5) {
-        let sql = format!(
-            "WITH changed (id, dp, cp, dh, ch) AS (VALUES {}) UPDATE ledger_accounts \
-             SET debits_posted = changed.dp, credits_posted = changed.cp, \
-             debits_pending = changed.dh, credits_pending = changed.ch \
-             FROM changed WHERE ledger_accounts.id = changed.id",
-            list(some.len(), |n| places(n, 5))
-        );
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for (id, balances) in some {
-            query = query
-                .bind(id.to_string())
-                .bind(balances.debits_posted)
-                .bind(balances.credits_posted)
-                .bind(balances.debits_pending)
-                .bind(balances.credits_pending);
-        }
-        tx.execute(query).await?;
-    }
+    let bulk = Bulk {
+        head: "WITH changed (id, dp, cp, dh, ch) AS (",
+        width: 5,
+        tail: ") UPDATE ledger_accounts SET debits_posted = changed.dp, \
+               credits_posted = changed.cp, debits_pending = changed.dh, \
+               credits_pending = changed.ch FROM changed WHERE ledger_accounts.id = changed.id",
+    };
+    let bind = |query: Bound, (id, balances): &(LedgerAccountId, Balances)| {
+        query
+            .bind(id.to_string())
+            .bind(balances.debits_posted)
+            .bind(balances.credits_posted)
+            .bind(balances.debits_pending)
+            .bind(balances.credits_pending)
+    };
+    bulk.execute(tx, touched, bind).await?;
     Ok(())
-}
-
-/// `select (…)end` for all of these, in as many statements as are needed.
-async fn select_in<T: ToString>(
-    tx: &mut Tx,
-    select: &str,
-    end: &str,
-    values: &BTreeSet<T>,
-) -> sqlx::Result<Vec<AnyRow>> {
-    let values: Vec<String> = values.iter().map(ToString::to_string).collect();
-    let mut all = Vec::new();
-    for some in values.chunks(VALUES_MAX) {
-        let sql = format!("{select} {}{end}", places(0, some.len()));
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for value in some {
-            query = query.bind(value);
-        }
-        all.extend(tx.fetch_all(query).await?);
-    }
-    Ok(all)
-}
-
-/// `($1, $2, …)`: the `n`th tuple of this width.
-fn places(n: usize, width: usize) -> String {
-    let first = n * width + 1;
-    let all: Vec<String> = (first..first + width).map(|n| format!("${n}")).collect();
-    format!("({})", all.join(", "))
-}
-
-fn list(count: usize, tuple: impl Fn(usize) -> String) -> String {
-    (0..count).map(tuple).collect::<Vec<_>>().join(", ")
 }
 
 /// An account as it stands in the database.
@@ -440,21 +385,13 @@ pub(super) async fn resolved_by(
     ids: &[TransferId],
 ) -> sqlx::Result<HashMap<TransferId, (Row, Option<TransferId>)>> {
     let mut found = HashMap::new();
-    if ids.is_empty() {
-        return Ok(found);
-    }
     let columns: Vec<String> = ROW_COLUMNS.split(", ").map(|c| format!("t.{c}")).collect();
-    let sql = format!(
+    let select = format!(
         "SELECT {}, r.transfer_id FROM ledger_transfers t \
-         LEFT JOIN ledger_resolutions r ON r.pending_id = t.id WHERE t.id IN {}",
-        columns.join(", "),
-        places(0, ids.len())
+         LEFT JOIN ledger_resolutions r ON r.pending_id = t.id WHERE t.id IN",
+        columns.join(", ")
     );
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-    for id in ids {
-        query = query.bind(id.to_string());
-    }
-    for row in tx.fetch_all(query).await? {
+    for row in select_in(tx, &select, "", ids).await? {
         let by: Option<String> = row.try_get(ROW_WIDTH)?;
         let by = by.and_then(|text| text.parse().ok());
         let row = read(&row)?;
@@ -624,14 +561,6 @@ fn currency(row: &AnyRow, at: usize) -> sqlx::Result<Currency> {
 fn kind(row: &AnyRow, at: usize) -> sqlx::Result<RowKind> {
     let text: String = row.try_get(at)?;
     RowKind::parse(&text).ok_or_else(|| sqlx::Error::Decode("kind".into()))
-}
-
-fn parsed<T>(row: &AnyRow, at: usize) -> sqlx::Result<T>
-where
-    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    let text: String = row.try_get(at)?;
-    text.parse().map_err(decode)
 }
 
 fn decode(err: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {

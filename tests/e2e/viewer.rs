@@ -10,7 +10,7 @@ use crate::client::script;
 use crate::server::Server;
 
 /// Over the watched time: start of the browser, the card, sound, pictures.
-const AROUND_MAX: Duration = Duration::from_secs(120);
+const AROUND_MAX: Duration = Duration::from_secs(300);
 const TONE_HZ: f64 = 1_000.0;
 /// The publisher's rate; a viewer of half of it sees no show.
 const FRAMES_PER_SECOND: f64 = 30.0;

@@ -5,6 +5,7 @@
 
 pub(crate) mod moto;
 mod postgres;
+pub(crate) mod shop;
 pub(crate) mod show;
 pub(crate) mod tls;
 

@@ -6,7 +6,7 @@
  */
 import { launch } from './browser.mjs';
 
-const WAIT_MS_MAX = 30_000;
+const WAIT_MS_MAX = 60_000;
 const task = JSON.parse(process.argv[2]);
 
 /** A cue that shows a card, by the operator. */
@@ -39,6 +39,7 @@ async function fireCue(title) {
 async function open(browser) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
   const page = await context.newPage();
+  page.setDefaultTimeout(WAIT_MS_MAX);
   const trouble = [];
   page.on('pageerror', (error) => trouble.push(String(error)));
   await page.addInitScript({ path: new URL('./probe.js', import.meta.url).pathname });

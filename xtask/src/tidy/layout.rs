@@ -14,7 +14,34 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 28] = [
+const MORE: [(&str, &str, &str); 40] = [
+    ("catalog", "sequencer", "the one writer of stock"),
+    (
+        "catalog",
+        "goods",
+        "what an order needs to know of variants",
+    ),
+    (
+        "catalog",
+        "stock",
+        "stock over HTTP, apart from shops and products",
+    ),
+    (
+        "orders",
+        "place",
+        "placing, as a rider on the reservation of stock",
+    ),
+    (
+        "orders",
+        "pay",
+        "paying out of a wallet, as a rider on the confirmation of stock",
+    ),
+    (
+        "orders",
+        "close",
+        "expiring and cancelling, as a rider on the release of stock",
+    ),
+    ("payments", "wallet", "the wallet as a provider"),
     ("ledger", "signer", "the key that signs day closes"),
     ("ledger", "book", "what posting does, on accounts in memory"),
     (
@@ -130,6 +157,27 @@ const MORE: [(&str, &str, &str); 28] = [
         "accounts",
         "extract",
         "who is calling, which the handlers of all modules take",
+    ),
+    ("catalog", "access", "who may do what in a shop"),
+    (
+        "catalog",
+        "merchants",
+        "shops, their staff and keys: objects of their own beside products",
+    ),
+    (
+        "catalog",
+        "prices",
+        "price windows, and which of them is in force",
+    ),
+    (
+        "catalog",
+        "bulk",
+        "files of products and prices, a line each",
+    ),
+    (
+        "catalog",
+        "views",
+        "products as the wire shows them, for lists, reads and writes",
     ),
 ];
 /// The modules with the inner shape: below are the foundations, above is what starts them all.
