@@ -28,6 +28,9 @@ CREATE TABLE sessions (
 );
 CREATE INDEX sessions_account ON sessions (account_id, id);
 
+-- When the handle was changed last.
+ALTER TABLE accounts ADD COLUMN handle_changed_us BIGINT;
+
 -- The one creator that a key of an account is for.
 ALTER TABLE api_keys ADD COLUMN creator_id TEXT;
 CREATE INDEX api_keys_owner ON api_keys (owner_id, id);

@@ -35,6 +35,7 @@ const KEYS_MAX: i64 = 20;
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(me, change))
+        .routes(routes!(change_handle))
         .routes(routes!(list_sessions))
         .routes(routes!(end_session))
         .routes(routes!(change_password))
@@ -180,6 +181,44 @@ async fn change(
     let diff = json!({ "changed": body.fields() });
     body.apply(&mut account, now)?;
     store::update(&mut tx, &account).await?;
+    note(&mut tx, now, (&call, id, session), diff).await?;
+    tx.commit().await?;
+    let version = account.version;
+    let view = Json(MeView::new(account, who.roles()));
+    Ok(tagged(view.into_response(), version))
+}
+
+/// Another handle.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct HandleBody {
+    /// 3 to 30 letters, digits, `_`, `-` or `.`
+    handle: String,
+}
+
+/// Changes the caller's handle, at most every 30 days. The old one leads here for 90.
+#[utoipa::path(put, path = "/me/handle", tag = "accounts", request_body = HandleBody,
+    params(("If-Match" = String, Header)), security(("bearer" = [])),
+    responses((status = 200, body = MeView), (status = "4XX", body = Problem,
+        content_type = "application/problem+json")))]
+#[tracing::instrument(name = "accounts.change_handle", skip_all,
+    fields(principal.id = %who.name()))]
+async fn change_handle(
+    AppState(app): AppState<App>,
+    who: Principal,
+    wanted: IfMatch,
+    Write { body, call }: Write<HandleBody>,
+) -> Result<Response, ApiError> {
+    let (id, session) = who.session()?;
+    let handle = Handle::parse(&body.handle)?;
+    let now = app.clock.now();
+    let mut tx = app.db.begin().await?;
+    let account = store::find_locked(&mut tx, id).await?;
+    let mut account = account.ok_or_else(ApiError::not_found)?;
+    wanted.check(account.version)?;
+    let before = account.handle.clone();
+    service::change_handle(&mut tx, now, &mut account, handle).await?;
+    let diff = json!({ "before": before, "after": account.handle });
     note(&mut tx, now, (&call, id, session), diff).await?;
     tx.commit().await?;
     let version = account.version;

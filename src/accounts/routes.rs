@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State as AppState;
 use axum::response::{IntoResponse, Response};
-use http::header::{SET_COOKIE, USER_AGENT};
+use http::header::{LOCATION, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -22,7 +22,7 @@ use super::model::{
 };
 use super::password::{HashersBusy, Password, Weakness};
 use super::scopes::Role;
-use super::service::{self, LoginError, RegisterError};
+use super::service::{self, HandleChangeError, LoginError, RegisterError};
 use super::sessions::{self, NewSession, Origin};
 use super::store;
 use crate::app::App;
@@ -339,9 +339,9 @@ async fn reenter(
     body.password.check(&handle)?;
     // Before it is known whether the code is right: either way it takes as long.
     let phc = body.password.hash(app).await?;
-    let account = store::find_named(&app.db, handle.as_str()).await?;
+    let login = store::find_login(&app.db, &handle).await?;
     let code = body.recovery_code.reveal().to_owned();
-    let account = account.map(|it| (it.id, it.state));
+    let account = login.map(|it| (it.account, it.state));
     open(app, origin, call, Way::Code(account, code, phc)).await
 }
 
@@ -389,28 +389,47 @@ struct AccountView {
 /// Shows an account by id or handle. One that is suspended or closing is shown to staff only.
 #[utoipa::path(get, path = "/accounts/{id}", operation_id = "show_account", tag = "accounts",
     params(("id" = String, Path, description = "id or handle")),
-    responses((status = 200, body = AccountView), (status = 404, body = Problem,
+    responses((status = 200, body = AccountView),
+        (status = 308, description = "the handle was changed"), (status = 404, body = Problem,
         content_type = "application/problem+json")))]
 async fn one(
     AppState(app): AppState<App>,
     who: Option<Principal>,
     Path(id): Path<String>,
-) -> Result<Json<AccountView>, ApiError> {
-    let account = store::find_named(&app.db, &id).await?;
+) -> Result<Response, ApiError> {
+    let account = store::find_named(&app.db, &id, app.clock.now()).await?;
     let account = account.ok_or_else(ApiError::not_found)?;
     let staff = [Role::Operator, Role::Moderator, Role::Auditor];
     let is_staff = who.is_some_and(|who| staff.iter().any(|role| who.is_platform(*role)));
     if !account.state.is_shown() && !is_staff {
         return Err(ApiError::not_found());
     }
-    Ok(Json(AccountView {
+    if id.parse::<AccountId>().is_err() && folded(&id) != account.handle {
+        let path: String = url_path(&account.handle);
+        return Ok((StatusCode::PERMANENT_REDIRECT, [(LOCATION, path)]).into_response());
+    }
+    let view = AccountView {
         id: account.id,
         handle: account.handle,
         display_name: account.display_name,
         bio: account.bio,
         avatar_id: account.avatar_id,
         created_at: account.created_at,
-    }))
+    };
+    Ok(Json(view).into_response())
+}
+
+/// Where the account of this handle is shown.
+fn url_path(handle: &str) -> String {
+    use std::fmt::Write as _;
+    let escaped = handle.bytes().fold(String::new(), |mut out, byte| {
+        match byte {
+            byte if byte.is_ascii() => out.push(char::from(byte)),
+            byte => write!(out, "%{byte:02X}").expect("a String takes every write"),
+        }
+        out
+    });
+    format!("/api/v1/accounts/{escaped}")
 }
 
 /// Under what name tries for a handle are counted.
@@ -462,6 +481,16 @@ impl From<RegisterError> for ApiError {
         match err {
             RegisterError::Taken(_) => Self::new(Code::HandleTaken, err.to_string()),
             RegisterError::Db(err) => err.into(),
+        }
+    }
+}
+
+impl From<HandleChangeError> for ApiError {
+    fn from(err: HandleChangeError) -> Self {
+        match err {
+            HandleChangeError::Taken(_) => Self::new(Code::HandleTaken, err.to_string()),
+            HandleChangeError::TooSoon => Self::new(Code::HandleChangeTooSoon, err.to_string()),
+            HandleChangeError::Db(err) => err.into(),
         }
     }
 }

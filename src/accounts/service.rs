@@ -1,9 +1,13 @@
 //! Making accounts and operators, logging in, passwords, taking a handle.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::keys::{self, NewKey, Owner};
-use super::model::{CODES, Handle, HandleError, Profile, State, code_meant, new_code};
+use super::model::{
+    Account, CODES, Handle, HandleError, Profile, State, code_meant, folded, new_code,
+};
 use super::password::{self, HashersBusy, Password};
 use super::scopes::{Role, Scope};
 use super::sessions::{self, NewSession, Origin};
@@ -13,6 +17,11 @@ use crate::clock::Timestamp;
 use crate::db::Tx;
 use crate::events::{self, Kind, NewEvent, Stream, SubjectKind};
 use crate::ids::{AccountId, SessionId};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often a handle is changed at most, and how long the old one is kept.
+const CHANGED_EVERY: Duration = DAY.saturating_mul(30);
+const RESERVED_FOR: Duration = DAY.saturating_mul(90);
 
 /// An operator and the one sight of its key.
 #[derive(Clone)]
@@ -42,7 +51,7 @@ pub(crate) async fn create_operator(
     let now = app.clock.now();
     let account = AccountId::new(now);
     let mut tx = app.db.begin().await?;
-    if !claim_handle(&mut tx, &handle, &account.to_string()).await? {
+    if !claim_handle(&mut tx, now, &handle, &account.to_string()).await? {
         return Err(CreateOperatorError::Taken(handle));
     }
     store::insert_account(&mut tx, account, &Profile::of(handle.clone()), now).await?;
@@ -67,10 +76,49 @@ pub(crate) async fn create_operator(
 /// Takes a handle for an account or creator; `false` if one that looks alike is taken.
 pub(crate) async fn claim_handle(
     tx: &mut Tx,
+    now: Timestamp,
     handle: &Handle,
     owner_id: &str,
 ) -> sqlx::Result<bool> {
-    store::insert_handle(tx, handle, owner_id).await
+    store::insert_handle(tx, now, handle, owner_id).await
+}
+
+/// Why a handle stays.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HandleChangeError {
+    #[error("the handle {0} is taken, or looks like one that is")]
+    Taken(Handle),
+    #[error("a handle is changed at most every 30 days")]
+    TooSoon,
+    #[error("writing the handle")]
+    Db(#[from] sqlx::Error),
+}
+
+/// Gives an account, which is locked, another handle. The old one leads to it for 90 days, and is
+/// nobody else's so long.
+pub(super) async fn change_handle(
+    tx: &mut Tx,
+    now: Timestamp,
+    account: &mut Account,
+    handle: Handle,
+) -> Result<(), HandleChangeError> {
+    if account.handle == handle.as_str() {
+        return Ok(());
+    }
+    let changed_at = store::handle_changed_at(tx, account.id).await?;
+    if changed_at.is_some_and(|at| now.since(at) < CHANGED_EVERY) {
+        return Err(HandleChangeError::TooSoon);
+    }
+    let owner = account.id.to_string();
+    store::release_handle(tx, &owner, now.plus(RESERVED_FOR)).await?;
+    if !claim_handle(tx, now, &handle, &owner).await? {
+        return Err(HandleChangeError::Taken(handle));
+    }
+    account.handle = handle.to_string();
+    account.version += 1;
+    account.updated_at = now;
+    store::set_handle(tx, account).await?;
+    Ok(())
 }
 
 /// An account and the one sight of its recovery codes.
@@ -97,7 +145,7 @@ pub(super) async fn register(
     phc: &str,
 ) -> Result<NewAccount, RegisterError> {
     let id = AccountId::new(now);
-    if !claim_handle(tx, &profile.handle, &id.to_string()).await? {
+    if !claim_handle(tx, now, &profile.handle, &id.to_string()).await? {
         return Err(RegisterError::Taken(profile.handle.clone()));
     }
     store::insert_account(tx, id, profile, now).await?;
@@ -153,8 +201,11 @@ pub(crate) async fn grant_role(
     handle: &str,
     role: Role,
 ) -> Result<AccountId, GrantRoleError> {
-    let found = store::find_named(&app.db, handle).await?;
-    let account = found.ok_or_else(|| GrantRoleError::NoAccount(handle.into()))?;
+    let found = store::find_named(&app.db, handle, app.clock.now()).await?;
+    // A handle that was given up names nobody here.
+    let is_meant = |it: &Account| it.handle == folded(handle) || it.id.to_string() == handle;
+    let account = found.filter(is_meant);
+    let account = account.ok_or_else(|| GrantRoleError::NoAccount(handle.into()))?;
     let mut tx = app.db.begin().await?;
     store::insert_role(&mut tx, account.id, role).await?;
     tx.commit().await?;

@@ -45,16 +45,58 @@ pub(super) async fn insert_account(
 /// Takes a handle for an account or creator; `false` if one that looks alike is taken.
 pub(super) async fn insert_handle(
     tx: &mut Tx,
+    now: Timestamp,
     handle: &Handle,
     owner_id: &str,
 ) -> sqlx::Result<bool> {
+    // One that was given up is its old owner's for a while, then anyone's.
     let sql = "INSERT INTO handles (skeleton, handle, owner_id) VALUES ($1, $2, $3) \
-               ON CONFLICT (skeleton) DO NOTHING";
+               ON CONFLICT (skeleton) DO UPDATE SET handle = $2, owner_id = $3, \
+               reserved_until_us = NULL WHERE handles.reserved_until_us <= $4 \
+               OR (handles.owner_id = $3 AND handles.reserved_until_us IS NOT NULL)";
     let query = sqlx::query(sql)
         .bind(handle.skeleton())
         .bind(handle.as_str())
-        .bind(owner_id);
+        .bind(owner_id)
+        .bind(now.as_micros());
     Ok(tx.execute(query).await?.rows_affected() == 1)
+}
+
+/// Gives up the handle of an owner; it is kept until then.
+pub(super) async fn release_handle(
+    tx: &mut Tx,
+    owner_id: &str,
+    until: Timestamp,
+) -> sqlx::Result<()> {
+    let sql = "UPDATE handles SET reserved_until_us = $2 \
+               WHERE owner_id = $1 AND reserved_until_us IS NULL";
+    let query = sqlx::query(sql).bind(owner_id).bind(until.as_micros());
+    tx.execute(query).await?;
+    Ok(())
+}
+
+/// When an account changed its handle last.
+pub(super) async fn handle_changed_at(
+    tx: &mut Tx,
+    id: AccountId,
+) -> sqlx::Result<Option<Timestamp>> {
+    let sql = "SELECT handle_changed_us FROM accounts WHERE id = $1";
+    let query = sqlx::query(sql).bind(id.to_string());
+    let us: Option<i64> = tx.fetch_one(query).await?.try_get(0)?;
+    Ok(us.map(Timestamp::from_micros))
+}
+
+/// Writes the new handle of an account.
+pub(super) async fn set_handle(tx: &mut Tx, account: &Account) -> sqlx::Result<()> {
+    let sql = "UPDATE accounts SET handle = $2, handle_changed_us = $4, version = $3, \
+               updated_us = $4 WHERE id = $1";
+    let query = sqlx::query(sql)
+        .bind(account.id.to_string())
+        .bind(&account.handle)
+        .bind(account.version)
+        .bind(account.updated_at.as_micros());
+    tx.execute(query).await?;
+    Ok(())
 }
 
 /// Gives a role of the platform, unless the account has it.
@@ -111,19 +153,25 @@ pub(super) async fn find_locked(tx: &mut Tx, id: AccountId) -> sqlx::Result<Opti
     row.as_ref().map(read).transpose()
 }
 
-/// The account of this id or handle.
-pub(super) async fn find_named(db: &Db, name: &str) -> sqlx::Result<Option<Account>> {
+/// The account of this id or handle; also of a handle it gave up a while ago.
+pub(super) async fn find_named(
+    db: &Db,
+    name: &str,
+    now: Timestamp,
+) -> sqlx::Result<Option<Account>> {
     if let Ok(id) = name.parse() {
         return find(db, id).await;
     }
     let sql = format!(
         "{COLUMNS} JOIN handles h ON h.owner_id = a.id \
-         WHERE h.skeleton = $1 AND h.handle = $2"
+         WHERE h.skeleton = $1 AND h.handle = $2 \
+         AND (h.reserved_until_us IS NULL OR h.reserved_until_us > $3)"
     );
     let handle = folded(name);
     let query = sqlx::query(AssertSqlSafe(sql))
         .bind(Handle::skeleton_of(&handle))
-        .bind(&handle);
+        .bind(&handle)
+        .bind(now.as_micros());
     let row = query.fetch_optional(db.readers()).await?;
     row.as_ref().map(read).transpose()
 }
@@ -179,7 +227,7 @@ pub(super) async fn roles(db: &Db, id: AccountId) -> sqlx::Result<Vec<Role>> {
 pub(super) async fn find_login(db: &Db, handle: &Handle) -> sqlx::Result<Option<Login>> {
     let sql = "SELECT a.id, a.state, c.phc FROM handles h JOIN accounts a ON a.id = h.owner_id \
                LEFT JOIN credentials c ON c.account_id = a.id \
-               WHERE h.skeleton = $1 AND h.handle = $2";
+               WHERE h.skeleton = $1 AND h.handle = $2 AND h.reserved_until_us IS NULL";
     let query = sqlx::query(sql)
         .bind(handle.skeleton())
         .bind(handle.as_str());

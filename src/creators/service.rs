@@ -35,7 +35,7 @@ pub(crate) async fn create(
         return Err(CreateError::LimitReached);
     }
     let id = CreatorId::new(now);
-    if !accounts::claim_handle(tx, &wish.handle, &id.to_string()).await? {
+    if !accounts::claim_handle(tx, now, &wish.handle, &id.to_string()).await? {
         return Err(CreateError::HandleTaken(wish.handle));
     }
     let creator = Creator {

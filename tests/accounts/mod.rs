@@ -1,6 +1,9 @@
 //! Accounts over HTTP: registering, logging in, profiles, sessions, keys.
 
 mod logins;
+mod logs;
+
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -413,4 +416,69 @@ async fn bad_keys_are_refused_and_there_are_twenty() {
     let all = seen.len();
     seen.dedup();
     assert_eq!((all, seen.len()), (20, 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_handle_leads_to_the_new_one_for_a_while() {
+    let server = TestServer::start().await;
+    let day = Duration::from_secs(24 * 60 * 60);
+    let anna = Person::register(&server, "anna").await;
+    Person::register(&server, "bert").await;
+    let headers = [("if-match", "\"1\"")];
+    let change = async |handle: &str, headers: &[(&str, &str)]| {
+        let body = json!({ "handle": handle });
+        let with = (anna.token.as_str(), headers);
+        send(&server, Method::PUT, "/me/handle", with, Some(&body)).await
+    };
+    for (handle, status, code) in [
+        ("x", 422, "handle_invalid"),
+        ("admin", 422, "handle_reserved"),
+        ("BERT", 409, "handle_taken"),
+    ] {
+        let refused = change(handle, &headers).await;
+        assert_eq!(refusal(&refused), is(status, code), "{handle}");
+    }
+    assert_eq!(
+        refusal(&change("anne", &[]).await),
+        is(428, "precondition_required")
+    );
+    let same = change("Anna", &headers).await;
+    assert_eq!((same.status, same.header("etag").as_str()), (200, "\"1\""));
+    let done = change("安娜an", &headers).await;
+    assert_eq!((done.status, done.header("etag").as_str()), (200, "\"2\""));
+    assert_eq!(refusal(&change("anne", &headers).await), is(412, "stale"));
+    let any = [("if-match", "*")];
+    assert_eq!(
+        refusal(&change("anne", &any).await),
+        is(409, "handle_change_too_soon")
+    );
+
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    let old = client
+        .get(server.url("/api/v1/accounts/anna"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(old.status().as_u16(), 308);
+    let to = "/api/v1/accounts/%E5%AE%89%E5%A8%9Can";
+    assert_eq!(old.headers()["location"], to);
+    assert_eq!(server.get(to).await.json()["handle"], "安娜an");
+    let enter = async |handle: &str| {
+        let body = json!({ "handle": handle, "password": PASSWORD });
+        send(&server, Method::POST, "/sessions", ("", &[]), Some(&body))
+            .await
+            .status
+    };
+    assert_eq!((enter("anna").await, enter("安娜AN").await), (401, 201));
+    let body = json!({ "handle": "anna", "password": PASSWORD });
+    let take = async || send(&server, Method::POST, "/accounts", ("", &[]), Some(&body)).await;
+    assert_eq!(refusal(&take().await), is(409, "handle_taken"));
+    server.app().clock.advance(day * 29);
+    assert_eq!(anna.get(&server, "/me").await.status, 200);
+    server.app().clock.advance(day * 61);
+    assert_eq!(server.get("/api/v1/accounts/anna").await.status, 404);
+    assert_eq!(take().await.status, 201);
 }
