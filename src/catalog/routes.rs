@@ -254,8 +254,8 @@ async fn create(
 }
 
 /// Makes or replaces a product by the merchant's own id for it.
-#[utoipa::path(put, path = "/merchants/{id}/products/external/{external_id}", operation_id = "put_product",
-    tag = "products",
+#[utoipa::path(put, path = "/merchants/{id}/products/external/{external_id}",
+    operation_id = "put_product", tag = "products",
     params(("id" = String, Path), ("external_id" = String, Path),
         ("If-None-Match" = Option<String>, Header, description = "`*` makes it"),
         ("If-Match" = Option<String>, Header, description = "its `ETag` replaces it")),

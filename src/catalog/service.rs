@@ -106,13 +106,13 @@ pub(super) async fn replace(
 ) -> Result<(Product, Saved), ApiError> {
     wish.check()?;
     let (mut product, mut is_changed) = set_fields(tx, act, product, wish.fields).await?;
-    if let Some(wanted) = wish.variants {
-        if set_variants(tx, act, (&product, wanted)).await? {
-            if !is_changed {
-                product = touch(tx, act, (product, "variants")).await?;
-            }
-            is_changed = true;
+    if let Some(wanted) = wish.variants
+        && set_variants(tx, act, (&product, wanted)).await?
+    {
+        if !is_changed {
+            product = touch(tx, act, (product, "variants")).await?;
         }
+        is_changed = true;
     }
     let saved = if is_changed {
         Saved::Updated

@@ -404,8 +404,8 @@ struct CommissionView {
 }
 
 /// Agrees with a creator on the most commission it may ask.
-#[utoipa::path(put, path = "/merchants/{id}/commission/{creator_id}", operation_id = "put_commission",
-    tag = "merchants",
+#[utoipa::path(put, path = "/merchants/{id}/commission/{creator_id}",
+    operation_id = "put_commission", tag = "merchants",
     params(("id" = String, Path), ("creator_id" = String, Path)), request_body = CommissionBody,
     security(("bearer" = [])),
     responses((status = 200, body = CommissionView), (status = "4XX", body = Problem,

@@ -79,7 +79,9 @@ pub(in crate::catalog) async fn put(
     };
     let there = rows.iter().filter(|row| row.fields.kind == wish.kind);
     let there = there.filter(is_it).copied().next();
-    let starts_at = wish.starts_at.or(there.map(|row| row.fields.starts_at));
+    let starts_at = wish
+        .starts_at
+        .or_else(|| there.map(|row| row.fields.starts_at));
     let fields = PriceFields {
         kind: wish.kind,
         price: wish.price,
