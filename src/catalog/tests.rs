@@ -155,85 +155,68 @@ async fn titles(tx: &mut Tx, filter: &Filter, seek: Seek<ProductId>) -> Vec<Stri
     found.into_iter().map(|it| it.fields.title).collect()
 }
 
-#[tokio::test]
-async fn a_list_shows_what_every_filter_lets_through() {
-    let it = Fixture::new().await;
-    let mut tx = it.db().begin().await.unwrap();
-    let (one, other) = (shop(&mut tx, "a").await, shop(&mut tx, "b").await);
+/// Four products of two shops, all but the last for sale; the shops.
+async fn four(tx: &mut Tx) -> ([ProductId; 4], MerchantId) {
+    let (one, other) = (shop(tx, "a").await, shop(tx, "b").await);
+    let wanted = [
+        (one, "Mug", Some("kitchen"), 1),
+        (one, "茶杯", None, 0),
+        (other, "Muffin", None, 0),
+        (one, "Jug", None, 0),
+    ];
     let mut ids = Vec::new();
-    for (shop, title) in [(one, "Mug"), (one, "茶杯"), (other, "Muffin"), (one, "Jug")] {
+    for (shop, title, category, later_us) in wanted {
         let mut product = product(shop, None, title);
         if title != "Jug" {
             product.status = ProductStatus::Active;
         }
-        if title == "Mug" {
-            product.fields.category = Some("kitchen".into());
-            product.created_at = Timestamp::from_micros(NOON.as_micros() + 1);
-        }
-        store::insert_product(&mut tx, &product).await.unwrap();
+        product.fields.category = category.map(Into::into);
+        product.created_at = Timestamp::from_micros(NOON.as_micros() + later_us);
+        store::insert_product(tx, &product).await.unwrap();
         ids.push(product.id);
     }
+    (ids.try_into().unwrap(), one)
+}
+
+#[tokio::test]
+async fn a_list_is_walked_both_ways() {
+    let it = Fixture::new().await;
+    let mut tx = it.db().begin().await.unwrap();
+    let (ids, _) = four(&mut tx).await;
     let all = Filter::default();
-    assert_eq!(
-        titles(&mut tx, &all, Seek::First).await,
-        ["Jug", "Muffin", "茶杯"]
-    );
-    assert_eq!(
-        titles(&mut tx, &all, Seek::After(ids[2])).await,
-        ["茶杯", "Mug"]
-    );
-    assert_eq!(
-        titles(&mut tx, &all, Seek::Before(ids[1])).await,
-        ["Muffin", "Jug"]
-    );
-    let filters: [(Filter, &[&str]); 6] = [
-        (
-            Filter {
-                merchant: Some(one),
-                ..all.clone()
-            },
-            &["Jug", "茶杯", "Mug"],
-        ),
-        (
-            Filter {
-                statuses: vec![ProductStatus::Draft],
-                ..all.clone()
-            },
-            &["Jug"],
-        ),
-        (
-            Filter {
-                category: Some("kitchen".into()),
-                ..all.clone()
-            },
-            &["Mug"],
-        ),
-        (
-            Filter {
-                title: Some("Mu".into()),
-                ..all.clone()
-            },
-            &["Muffin", "Mug"],
-        ),
-        (
-            Filter {
-                title: Some("茶".into()),
-                ..all.clone()
-            },
-            &["茶杯"],
-        ),
-        (
-            Filter {
-                created_from: Some(Timestamp::from_micros(NOON.as_micros() + 1)),
-                created_before: Some(Timestamp::from_micros(NOON.as_micros() + 2)),
-                ..all.clone()
-            },
-            &["Mug"],
-        ),
+    for (seek, expected) in [
+        (Seek::First, &["Jug", "Muffin", "茶杯"][..]),
+        (Seek::After(ids[2]), &["茶杯", "Mug"]),
+        (Seek::Before(ids[1]), &["Muffin", "Jug"]),
+    ] {
+        assert_eq!(titles(&mut tx, &all, seek).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_list_shows_what_every_filter_lets_through() {
+    let it = Fixture::new().await;
+    let mut tx = it.db().begin().await.unwrap();
+    let (_, one) = four(&mut tx).await;
+    let mut filters = vec![Filter::default(); 6];
+    filters[0].merchant = Some(one);
+    filters[1].statuses = vec![ProductStatus::Draft];
+    filters[2].category = Some("kitchen".into());
+    filters[3].title = Some("Mu".into());
+    filters[4].title = Some("茶".into());
+    filters[5].created_from = Some(Timestamp::from_micros(NOON.as_micros() + 1));
+    filters[5].created_before = Some(Timestamp::from_micros(NOON.as_micros() + 2));
+    let expected: [&[&str]; 6] = [
+        &["Jug", "茶杯", "Mug"],
+        &["Jug"],
+        &["Mug"],
+        &["Muffin", "Mug"],
+        &["茶杯"],
+        &["Mug"],
     ];
-    for (filter, expected) in filters {
+    for (filter, expected) in filters.iter().zip(expected) {
         assert_eq!(
-            titles(&mut tx, &filter, Seek::First).await,
+            titles(&mut tx, filter, Seek::First).await,
             expected,
             "{filter:?}"
         );

@@ -120,9 +120,11 @@ fn mug(shop: &str, external_id: &str) -> Value {
         "category": "kitchen",
         "attributes": { "material": "clay" },
         "requires_shipping": true,
-        "variants": [
-            { "external_id": format!("{external_id}-m"), "options": { "size": "M" }, "weight_g": 350 }
-        ],
+        "variants": [{
+            "external_id": format!("{external_id}-m"),
+            "options": { "size": "M" },
+            "weight_g": 350,
+        }],
     })
 }
 
