@@ -4,6 +4,7 @@
 
 mod accounts;
 mod broadcasts;
+mod catalog;
 mod creators;
 mod http;
 mod orders;

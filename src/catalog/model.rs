@@ -146,14 +146,10 @@ pub(crate) struct Product {
 }
 
 /// What a merchant says of a variant.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct VariantFields {
-    /// 1 to 64 of `[A-Za-z0-9_.:-]`, one of the merchant's variants
     pub(crate) external_id: Option<String>,
-    /// At most 5, for example `{"size": "M"}`
     pub(crate) options: BTreeMap<String, String>,
-    /// 1 to 64 characters
     pub(crate) barcode: Option<String>,
     pub(crate) weight_g: Option<i64>,
 }

@@ -72,7 +72,35 @@ pub(super) struct ProductBody {
     requires_shipping: Option<bool>,
     /// At most 100. Where a product is replaced: all it shall have; missing leaves them alone
     #[serde(default)]
-    variants: Option<Vec<VariantFields>>,
+    variants: Option<Vec<VariantBody>>,
+}
+
+/// A variant to be made, or as it shall be.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct VariantBody {
+    /// 1 to 64 of `[A-Za-z0-9_.:-]`, one of the merchant's variants
+    #[serde(default)]
+    external_id: Option<String>,
+    /// At most 5, for example `{"size": "M"}`
+    #[serde(default)]
+    options: BTreeMap<String, String>,
+    /// 1 to 64 characters
+    #[serde(default)]
+    barcode: Option<String>,
+    #[serde(default)]
+    weight_g: Option<i64>,
+}
+
+impl From<VariantBody> for VariantFields {
+    fn from(body: VariantBody) -> Self {
+        Self {
+            external_id: body.external_id,
+            options: body.options,
+            barcode: body.barcode,
+            weight_g: body.weight_g,
+        }
+    }
 }
 
 impl ProductBody {
@@ -98,7 +126,9 @@ impl ProductBody {
         ProductWish {
             merchant,
             fields: fields.tidied(),
-            variants: self.variants,
+            variants: self
+                .variants
+                .map(|all| all.into_iter().map(VariantFields::from).collect()),
         }
     }
 }
@@ -225,8 +255,7 @@ async fn create(
 
 /// Makes or replaces a product by the merchant's own id for it.
 #[utoipa::path(put, path = "/merchants/{id}/products/external/{external_id}",
-    operation_id = "put_product",
-    tag = "products",
+    operation_id = "put_product", tag = "products",
     params(("id" = String, Path), ("external_id" = String, Path),
         ("If-None-Match" = Option<String>, Header, description = "`*` makes it"),
         ("If-Match" = Option<String>, Header, description = "its `ETag` replaces it")),
@@ -525,7 +554,7 @@ async fn step(
 
 /// Adds a variant to a product.
 #[utoipa::path(post, path = "/products/{id}/variants", tag = "products",
-    params(("id" = String, Path)), request_body = VariantFields, security(("bearer" = [])),
+    params(("id" = String, Path)), request_body = VariantBody, security(("bearer" = [])),
     responses((status = 201, body = VariantView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
 #[tracing::instrument(name = "variants.create", skip_all, fields(product.id = %id))]
@@ -533,7 +562,7 @@ async fn add_variant(
     State(app): State<App>,
     who: Principal,
     Path(id): Path<ProductId>,
-    Write { body, call }: Write<VariantFields>,
+    Write { body, call }: Write<VariantBody>,
 ) -> Result<Response, ApiError> {
     let mut run = match wire::begin(&app, &who.name(), call.clone()).await? {
         Begin::Replay(answer) => return Ok(answer),
@@ -546,7 +575,7 @@ async fn add_variant(
             call: &call,
             now,
         };
-        let variant = service::add_variant(&mut run.tx, &act, (id, body)).await?;
+        let variant = service::add_variant(&mut run.tx, &act, (id, body.into())).await?;
         shown_variant(&mut run.tx, StatusCode::CREATED, variant).await
     };
     let added = added.await;

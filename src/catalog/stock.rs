@@ -11,6 +11,7 @@ use sqlx::Row as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::may;
 use super::sequencer::{
     COUNTER_MAX, Command, Effect, Movement, Reason, Refused, Ride, Seat, Settings, Stock, Verdict,
     What, read_stock, submit,
@@ -364,11 +365,8 @@ async fn owner(
     let query = sqlx::query(sql).bind(id.to_string());
     let row = query.fetch_optional(app.db.readers()).await?;
     let merchant: MerchantId = parsed(&row.ok_or_else(ApiError::not_found)?, 0)?;
-    // A key is for its own shop.
-    if who.merchant_key().is_some_and(|(own, _)| own != merchant) {
-        return Err(ApiError::not_found());
-    }
-    who.require(scope)?;
+    let mut db = app.db.readers().acquire().await?;
+    may(&mut db, who, merchant, scope).await?;
     Ok(merchant)
 }
 

@@ -333,7 +333,7 @@ fn redact(value: &mut Value) {
         Value::String(text) => {
             let prefixes = [
                 "room_", "cre_", "key_", "req_", "live_", "c1.", "acc_", "ses_", "st_", "ak_",
-                "inv_",
+                "inv_", "mch_", "prd_", "var_", "prc_",
             ];
             if let Some(prefix) = prefixes.iter().find(|p| text.starts_with(**p)) {
                 *text = format!("[{}]", prefix.trim_end_matches(['_', '.']));

@@ -8,8 +8,6 @@ mod keys;
 mod routes;
 mod service;
 mod store;
-#[cfg(test)]
-mod tests;
 
 use sqlx::AnyConnection;
 

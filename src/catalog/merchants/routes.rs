@@ -115,19 +115,12 @@ impl MerchantPatch {
     }
 }
 
-/// A shop. The public sees its name.
+/// A shop as its owners see it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct MerchantView {
     #[schema(value_type = String)]
     id: MerchantId,
     name: String,
-    #[serde(flatten)]
-    inside: Option<MerchantInsideView>,
-}
-
-/// What a shop's owners see of it.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct MerchantInsideView {
     #[schema(value_type = String)]
     currency: Currency,
     status: MerchantStatus,
@@ -146,17 +139,11 @@ struct MerchantInsideView {
     updated_at: Timestamp,
 }
 
-impl MerchantView {
-    fn public(shop: Merchant) -> Self {
+impl From<Merchant> for MerchantView {
+    fn from(shop: Merchant) -> Self {
         Self {
             id: shop.id,
             name: shop.name,
-            inside: None,
-        }
-    }
-
-    fn inside(shop: Merchant) -> Self {
-        let inside = MerchantInsideView {
             currency: shop.currency,
             status: shop.status,
             shipping_fee: shop.shipping_fee,
@@ -169,19 +156,30 @@ impl MerchantView {
             version: shop.version,
             created_at: shop.created_at,
             updated_at: shop.updated_at,
-        };
-        Self {
-            id: shop.id,
-            name: shop.name,
-            inside: Some(inside),
         }
     }
 }
 
 impl Versioned for MerchantView {
     fn version(&self) -> i64 {
-        self.inside.as_ref().map_or(0, |it| it.version)
+        self.version
     }
+}
+
+/// A shop as the public sees it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct MerchantNameView {
+    #[schema(value_type = String)]
+    id: MerchantId,
+    name: String,
+}
+
+/// A shop: whole to its owners and the platform, by name to all others.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+enum ShownMerchantView {
+    Inside(Box<MerchantView>),
+    Public(MerchantNameView),
 }
 
 /// Makes a shop, owned by the caller's account.
@@ -223,7 +221,7 @@ async fn create(
             now,
         };
         let shop = service::create(&mut run.tx, &act, wish).await?;
-        Ok::<_, ApiError>((StatusCode::CREATED, MerchantView::inside(shop)))
+        Ok::<_, ApiError>((StatusCode::CREATED, MerchantView::from(shop)))
     };
     let created = created.await;
     let version = version_of(&created);
@@ -234,7 +232,7 @@ async fn create(
 #[utoipa::path(get, path = "/merchants/{id}", operation_id = "show_merchant",
     tag = "merchants", params(("id" = String, Path)),
     security((), ("bearer" = [])),
-    responses((status = 200, body = MerchantView), (status = 404, body = Problem,
+    responses((status = 200, body = ShownMerchantView), (status = 404, body = Problem,
         content_type = "application/problem+json")))]
 async fn one(
     State(app): State<App>,
@@ -257,9 +255,11 @@ async fn one(
     };
     let version = shop.version;
     let mut response = if is_inside {
-        wire::tagged(Json(MerchantView::inside(shop)).into_response(), version)
+        let view = ShownMerchantView::Inside(Box::new(shop.into()));
+        wire::tagged(Json(view).into_response(), version)
     } else {
-        Json(MerchantView::public(shop)).into_response()
+        let (id, name) = (shop.id, shop.name);
+        Json(ShownMerchantView::Public(MerchantNameView { id, name })).into_response()
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, http::HeaderValue::from_static("no-cache"));
@@ -298,7 +298,7 @@ async fn change(
             now,
         };
         let shop = service::change(&mut run.tx, &act, (id, &if_match), changes).await?;
-        Ok::<_, ApiError>((StatusCode::OK, MerchantView::inside(shop)))
+        Ok::<_, ApiError>((StatusCode::OK, MerchantView::from(shop)))
     };
     let changed = changed.await;
     let version = version_of(&changed);
@@ -405,8 +405,7 @@ struct CommissionView {
 
 /// Agrees with a creator on the most commission it may ask.
 #[utoipa::path(put, path = "/merchants/{id}/commission/{creator_id}",
-    operation_id = "put_commission",
-    tag = "merchants",
+    operation_id = "put_commission", tag = "merchants",
     params(("id" = String, Path), ("creator_id" = String, Path)), request_body = CommissionBody,
     security(("bearer" = [])),
     responses((status = 200, body = CommissionView), (status = "4XX", body = Problem,
