@@ -86,7 +86,9 @@ pub(crate) async fn select_in<T: ToString>(
     for some in values.chunks(VALUES_MAX) {
         let sql = format!("{select} {}{end}", places(0, some.len()));
         let query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        let query = some.iter().fold(query, |query, value| query.bind(value.clone()));
+        let query = some
+            .iter()
+            .fold(query, |query, value| query.bind(value.clone()));
         all.extend(tx.fetch_all(query).await?);
     }
     Ok(all)

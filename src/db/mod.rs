@@ -36,7 +36,7 @@ const POSTGRES_READERS_MAX: u32 = 8;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `(number, name, SQLite, PostgreSQL)`
-const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
     (
         1,
         "init",
@@ -54,6 +54,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
         "catalog",
         include_str!("../../migrations/sqlite/0003_catalog.sql"),
         include_str!("../../migrations/postgres/0003_catalog.sql"),
+    ),
+    (
+        5,
+        "cards",
+        include_str!("../../migrations/sqlite/0005_cards.sql"),
+        include_str!("../../migrations/postgres/0005_cards.sql"),
     ),
 ];
 

@@ -278,9 +278,8 @@ async fn log(tx: &mut Tx, events: &[Waiting]) -> sqlx::Result<()> {
                RETURNING stream, seq",
     };
     let streams: Vec<_> = counts.iter().map(|(name, count)| (*name, *count)).collect();
-    let bind = |query: Bound, (stream, count): &(&str, i64)| {
-        query.bind((*stream).to_owned()).bind(*count)
-    };
+    let bind =
+        |query: Bound, (stream, count): &(&str, i64)| query.bind((*stream).to_owned()).bind(*count);
     let mut last: HashMap<String, i64> = HashMap::new();
     for row in bulk.fetch(tx, &streams, bind).await? {
         let (stream, seq): (String, i64) = (row.try_get(0)?, row.try_get(1)?);

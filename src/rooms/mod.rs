@@ -13,11 +13,13 @@
 mod cards;
 mod jobs;
 mod model;
+mod offers;
 mod routes;
 mod service;
 mod store;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
 pub(crate) use self::cards::{CardError, place_card};
 pub(crate) use self::jobs::run;

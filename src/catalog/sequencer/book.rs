@@ -81,7 +81,8 @@ impl Book {
     /// Forgets the counters of what the batch touched: they may not be what is stored.
     pub(super) fn drop_touched(&mut self) {
         let touched = std::mem::take(&mut self.changes.touched);
-        self.stock.retain(|variant, _| !touched.contains_key(variant));
+        self.stock
+            .retain(|variant, _| !touched.contains_key(variant));
     }
 
     /// Decides a command.
@@ -94,7 +95,9 @@ impl Book {
                 holds,
             } => {
                 self.admit(*buyer, holds)?;
-                let moves = holds.iter().flat_map(|hold| self.hold(*buyer, *expires_at, hold));
+                let moves = holds
+                    .iter()
+                    .flat_map(|hold| self.hold(*buyer, *expires_at, hold));
                 let moves: Vec<Step> = moves.collect();
                 Ok(self.make(now, moves))
             }
@@ -148,7 +151,10 @@ impl Book {
 
     /// Whether all of it is there, and within the buyer's limits.
     fn admit(&self, buyer: AccountId, holds: &[Hold]) -> Result<(), Refused> {
-        if holds.iter().any(|hold| self.reservations.contains_key(&hold.reservation)) {
+        if holds
+            .iter()
+            .any(|hold| self.reservations.contains_key(&hold.reservation))
+        {
             return Err(Refused::InvalidState);
         }
         let lines = holds.iter().flat_map(|hold| &hold.lines);
@@ -336,12 +342,7 @@ impl Book {
         })
     }
 
-    fn ship(
-        &mut self,
-        now: Timestamp,
-        order: OrderId,
-        lines: &[Units],
-    ) -> Result<Effect, Refused> {
+    fn ship(&mut self, now: Timestamp, order: OrderId, lines: &[Units]) -> Result<Effect, Refused> {
         for (variant, quantity) in sums(lines) {
             if self.counters(variant)?.committed < quantity {
                 return Err(Refused::InvalidState);

@@ -124,7 +124,10 @@ impl Desk {
         }
         // One that fails shall not take the others with it; and if only the answer to the commit
         // was lost, each finds its own record.
-        warn!(error = &err as &dyn std::error::Error, "a batch failed, each of it is tried alone");
+        warn!(
+            error = &err as &dyn std::error::Error,
+            "a batch failed, each of it is tried alone"
+        );
         for mut alone in batch.split() {
             match self.attempt(&mut alone).await {
                 Ok(Attempt::Committed) => alone.answer(),
@@ -160,7 +163,9 @@ impl Desk {
         }
         batch.prepare(&mut tx, now).await?;
         let waiting = batch.waiting();
-        let commands = waiting.iter().filter_map(|place| batch.commands.get(*place));
+        let commands = waiting
+            .iter()
+            .filter_map(|place| batch.commands.get(*place));
         store::load(&mut tx, &mut self.book, commands).await?;
         for place in waiting {
             if let Some(command) = batch.commands.get(place) {
@@ -183,7 +188,11 @@ impl Desk {
     async fn tell(&self, tx: &mut Tx, now: Timestamp) -> sqlx::Result<()> {
         let mut news = Vec::new();
         for (variant, before) in &self.book.changes.touched {
-            let after = self.book.stock.get(variant).map_or(0, |stock| stock.available());
+            let after = self
+                .book
+                .stock
+                .get(variant)
+                .map_or(0, |stock| stock.available());
             let kind = match (*before > 0, after > 0) {
                 (true, false) => Kind::InventorySoldOut,
                 (false, true) => Kind::InventoryRestocked,
@@ -240,7 +249,10 @@ impl Desk {
             Some(epoch) => self.extend(epoch, LEASE).await,
         };
         if let Err(err) = renewed {
-            warn!(error = &err as &dyn std::error::Error, "the stock lease was not renewed");
+            warn!(
+                error = &err as &dyn std::error::Error,
+                "the stock lease was not renewed"
+            );
         }
     }
 
@@ -267,7 +279,10 @@ impl Desk {
     async fn leave(mut self) {
         if let Some(epoch) = self.epoch {
             if let Err(err) = self.extend(epoch, Duration::ZERO).await {
-                warn!(error = &err as &dyn std::error::Error, "the stock lease was not given up");
+                warn!(
+                    error = &err as &dyn std::error::Error,
+                    "the stock lease was not given up"
+                );
             }
         }
     }

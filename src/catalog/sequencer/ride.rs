@@ -154,7 +154,10 @@ impl<R: Ride> Group for Seats<R> {
     }
 
     fn waiting(&self) -> Vec<usize> {
-        let waiting = self.0.iter().filter(|seat| matches!(seat.verdict, Verdict::Waiting));
+        let waiting = self
+            .0
+            .iter()
+            .filter(|seat| matches!(seat.verdict, Verdict::Waiting));
         waiting.map(|seat| seat.place).collect()
     }
 
@@ -214,7 +217,10 @@ impl Batch {
             group_of: Vec::with_capacity(queued.len()),
         };
         for (place, queued) in queued.into_iter().enumerate() {
-            let known = batch.groups.iter().position(|(kind, _)| *kind == queued.kind);
+            let known = batch
+                .groups
+                .iter()
+                .position(|(kind, _)| *kind == queued.kind);
             let group = known.unwrap_or_else(|| {
                 batch.groups.push((queued.kind, (queued.group)()));
                 batch.groups.len() - 1
@@ -255,21 +261,29 @@ impl Batch {
     }
 
     pub(super) fn decided(&mut self, place: usize, decision: Result<Effect, Refused>) {
-        let group = self.group_of.get(place).and_then(|at| self.groups.get_mut(*at));
+        let group = self
+            .group_of
+            .get(place)
+            .and_then(|at| self.groups.get_mut(*at));
         if let Some((_, group)) = group {
             group.decided(place, decision);
         }
     }
 
     pub(super) fn answer(self) {
-        self.groups.into_iter().for_each(|(_, group)| group.answer());
+        self.groups
+            .into_iter()
+            .for_each(|(_, group)| group.answer());
     }
 
     /// Each command as a batch of its own, in the order of arrival.
     pub(super) fn split(self) -> Vec<Self> {
         let kinds = self.groups.into_iter();
         let alone = kinds.flat_map(|(kind, group)| {
-            group.split().into_iter().map(move |(place, group)| (place, (kind, group)))
+            group
+                .split()
+                .into_iter()
+                .map(move |(place, group)| (place, (kind, group)))
         });
         let alone: BTreeMap<usize, _> = alone.collect();
         let commands = self.commands.into_iter();
@@ -283,7 +297,9 @@ impl Batch {
 
     /// Tells everybody to come again.
     pub(super) fn refuse(self) {
-        self.groups.into_iter().for_each(|(_, group)| group.refuse());
+        self.groups
+            .into_iter()
+            .for_each(|(_, group)| group.refuse());
     }
 }
 

@@ -90,7 +90,10 @@ impl Model {
                     *self.units.entry((*who, at)).or_default() += quantity;
                 }
                 self.active.insert(n, (*who, lines.clone()));
-                let is_within = self.units.iter().all(|((_, at), n)| *at != 0 || *n <= LIMIT);
+                let is_within = self
+                    .units
+                    .iter()
+                    .all(|((_, at), n)| *at != 0 || *n <= LIMIT);
                 is_within && (0..3).all(|at| self.free(at) >= 0)
             }
             Act::Confirm(id) | Act::Release(id) => match self.active.remove(id) {
@@ -214,7 +217,9 @@ async fn shop(it: &Fixture, variants: usize) {
     let sql = "INSERT INTO products (id, merchant_id, title, description, media, attributes, \
                requires_shipping, status, version, created_us, updated_us) \
                VALUES ($1, $2, 'A mug', '', '[]', '{}', 1, 'active', 1, 0, 0)";
-    let query = sqlx::query(sql).bind(product.clone()).bind(merchant.clone());
+    let query = sqlx::query(sql)
+        .bind(product.clone())
+        .bind(merchant.clone());
     query.execute(&mut *tx).await.unwrap();
     let all: Vec<usize> = (0..variants).collect();
     let bulk = Bulk {
@@ -255,9 +260,22 @@ async fn parallel_wishes_for_too_little_stock_take_exactly_what_is_there() {
         restock_possible: true,
     };
     let refused: Vec<_> = answers.iter().filter_map(|a| a.as_ref().err()).collect();
-    assert!(refused.iter().all(|refused| **refused == sold_out), "{refused:?}");
-    assert_eq!(number(&it, "SELECT reserved FROM stock ORDER BY reserved DESC LIMIT 1").await, 50);
-    assert_eq!(number(&it, "SELECT COUNT(*) FROM reservation_lines").await, 50);
+    assert!(
+        refused.iter().all(|refused| **refused == sold_out),
+        "{refused:?}"
+    );
+    assert_eq!(
+        number(
+            &it,
+            "SELECT reserved FROM stock ORDER BY reserved DESC LIMIT 1"
+        )
+        .await,
+        50
+    );
+    assert_eq!(
+        number(&it, "SELECT COUNT(*) FROM reservation_lines").await,
+        50
+    );
     let sequencer = it.app.parts.part::<Sequencer>();
     assert_eq!(sequencer.sold_out(variant(0)), Some(sold_out));
     assert_eq!(sequencer.sold_out(variant(1)), None);
@@ -270,7 +288,9 @@ async fn what_is_released_can_be_had_again_at_once() {
     let it = Fixture::new().await;
     shop(&it, 1).await;
     submit(&it.app, receive(0, 1), Alone).await.unwrap();
-    submit(&it.app, reserve(0, 0, &[(0, 1)]), Alone).await.unwrap();
+    submit(&it.app, reserve(0, 0, &[(0, 1)]), Alone)
+        .await
+        .unwrap();
     let release = || {
         wish(What::Release {
             reservations: vec![reservation(0)],
@@ -280,7 +300,9 @@ async fn what_is_released_can_be_had_again_at_once() {
     submit(&it.app, release(), Alone).await.unwrap();
     let again = submit(&it.app, release(), Alone).await;
     assert_eq!(again, Err(Refused::InvalidState));
-    submit(&it.app, reserve(1, 1, &[(0, 1)]), Alone).await.unwrap();
+    submit(&it.app, reserve(1, 1, &[(0, 1)]), Alone)
+        .await
+        .unwrap();
     assert_eq!(number(&it, "SELECT COUNT(*) FROM stock_movements").await, 4);
     let sql = "SELECT CAST(SUM(units) AS BIGINT) FROM buyer_units";
     assert_eq!(number(&it, sql).await, 1);
@@ -307,7 +329,12 @@ async fn a_buyer_cannot_pass_the_limit_by_asking_in_parallel() {
         variant: variant(0),
         limit: 3,
     };
-    assert!(answers.iter().filter_map(|a| a.as_ref().err()).all(|refused| *refused == limit));
+    assert!(
+        answers
+            .iter()
+            .filter_map(|a| a.as_ref().err())
+            .all(|refused| *refused == limit)
+    );
 }
 
 /// Q7: counters that do not agree with their movements are not decided on.
@@ -316,7 +343,10 @@ async fn stock_that_disagrees_with_its_movements_is_frozen() {
     let it = Fixture::new().await;
     shop(&it, 1).await;
     let mut tx = it.db().begin().await.unwrap();
-    sqlx::query("UPDATE stock SET on_hand = 5").execute(&mut *tx).await.unwrap();
+    sqlx::query("UPDATE stock SET on_hand = 5")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     let refused = submit(&it.app, reserve(0, 0, &[(0, 1)]), Alone).await;
     assert_eq!(refused, Err(Refused::Busy));
@@ -330,7 +360,9 @@ async fn a_stale_owner_touches_no_row() {
     submit(&it.app, receive(0, 5), Alone).await.unwrap();
     let mut tx = it.db().begin().await.unwrap();
     let later = Timestamp::from_micros(i64::MAX);
-    let taken = store::take_lease(&mut tx, "another", (later, later)).await.unwrap();
+    let taken = store::take_lease(&mut tx, "another", (later, later))
+        .await
+        .unwrap();
     assert_eq!(taken, Some(2));
     tx.commit().await.unwrap();
     let refused = submit(&it.app, reserve(0, 0, &[(0, 1)]), Alone).await;
