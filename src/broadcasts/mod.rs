@@ -32,7 +32,9 @@ mod whep;
 mod whip;
 
 pub(crate) use self::admission::watch as watch_usage;
-pub(crate) use self::cues::{NewCue, PlaceCueError, now_us, place_cue};
+pub(crate) use self::cues::{
+    HeldCue, NewCue, PlaceCueError, RunningT, end_cue, hold_cue, playhead, running,
+};
 pub(crate) use self::metrics::metrics;
 pub(crate) use self::model::{AddKeyError, NewPublishKey, Sending};
 pub(crate) use self::play::decide as decide_play;

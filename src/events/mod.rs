@@ -33,13 +33,17 @@ pub enum Kind {
     RoomResumed,
     RoomEnded,
     RoomCancelled,
+    CardPinned,
+    CardUnpinned,
+    CardExplained,
+    CardPriceChanged,
     LedgerDayClosed,
     InventorySoldOut,
     InventoryRestocked,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 14] = [
         Self::CreatorCreated,
         Self::RoomScheduled,
         Self::RoomLive,
@@ -47,6 +51,10 @@ impl Kind {
         Self::RoomResumed,
         Self::RoomEnded,
         Self::RoomCancelled,
+        Self::CardPinned,
+        Self::CardUnpinned,
+        Self::CardExplained,
+        Self::CardPriceChanged,
         Self::LedgerDayClosed,
         Self::InventorySoldOut,
         Self::InventoryRestocked,
@@ -61,6 +69,10 @@ impl Kind {
             Self::RoomResumed => "room.resumed",
             Self::RoomEnded => "room.ended",
             Self::RoomCancelled => "room.cancelled",
+            Self::CardPinned => "card.pinned",
+            Self::CardUnpinned => "card.unpinned",
+            Self::CardExplained => "card.explained",
+            Self::CardPriceChanged => "card.price_changed",
             Self::LedgerDayClosed => "ledger.day_closed",
             Self::InventorySoldOut => "inventory.sold_out",
             Self::InventoryRestocked => "inventory.restocked",

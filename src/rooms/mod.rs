@@ -11,6 +11,8 @@
 //! Not here: shelf, cards, deals; who may publish ([`crate::broadcasts`]).
 
 mod cards;
+mod clock;
+mod goods;
 mod jobs;
 mod model;
 mod offers;
@@ -24,5 +26,6 @@ mod timeline;
 pub(crate) use self::cards::{CardError, place_card};
 pub(crate) use self::jobs::run;
 pub(crate) use self::model::NewRoom;
+pub(crate) use self::offers::open_offer_keys;
 pub(crate) use self::routes::routes;
 pub(crate) use self::service::{CreateError, create};

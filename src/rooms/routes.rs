@@ -354,8 +354,9 @@ async fn follow(
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };
+    let mut moved = None;
     let followed = async {
-        service::follow(&mut run.tx, app, id, order).await?;
+        moved = service::follow(&mut run.tx, app, id, order).await?;
         let room = store::lock(&mut run.tx, id).await?;
         let room = room.ok_or(sqlx::Error::RowNotFound)?;
         let entry = Entry {
@@ -368,10 +369,9 @@ async fn follow(
         Ok::<_, OrderError>((StatusCode::OK, RoomView::from(room)))
     };
     let followed = followed.await;
-    let is_over = matches!(&followed, Ok((_, room)) if room.state.is_over());
     let answer = run.finish(followed).await?;
-    if is_over {
-        broadcasts::end(app, id);
+    if let Some(moved) = moved {
+        moved.tell(app).await?;
     }
     Ok(answer)
 }

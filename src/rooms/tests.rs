@@ -23,7 +23,7 @@ use crate::ids::{CreatorId, RoomId};
 const GONE: Media = Media::Gone(Duration::ZERO);
 const LOST: Media = Media::Gone(LOST_AFTER);
 
-fn at(state: State) -> Room {
+pub(super) fn at(state: State) -> Room {
     Room {
         id: RoomId::new(NOON),
         creator: CreatorId::new(NOON),
@@ -381,7 +381,7 @@ async fn cards_are_numbered_without_gaps_and_only_while_live() {
     let id = show.room(show.wish()).await.unwrap();
     let card = Data { title: "Mug" };
     let early = place_card(&show.it.app, id, &card).await;
-    assert!(matches!(early, Err(CardError::NotLive)));
+    assert!(matches!(early, Err(CardError::NotLive(_))));
     let _publisher = show.publish(id);
     show.look().await;
     for seq in 1..=3 {

@@ -226,6 +226,15 @@ pub(super) struct Event {
     pub(super) envelope: Arc<str>,
 }
 
+/// A place of the state that a listed card holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ListedSlot {
+    Pinned,
+    Explained,
+    Coupon,
+    Deal(DealId),
+}
+
 impl Event {
     /// Writes the envelope.
     pub(super) fn write(card: Stamped) -> Result<Self, EnvelopeError> {
@@ -281,6 +290,19 @@ impl Event {
     /// Its place in the order of the fold.
     pub(super) const fn place(&self) -> (i64, i64) {
         (self.at_us, self.seq)
+    }
+
+    /// The place of the state that it writes, of those that listed cards hold.
+    const fn slot(&self) -> Option<ListedSlot> {
+        match (self.action, &self.data) {
+            (Action::Pin | Action::Unpin, _) => Some(ListedSlot::Pinned),
+            (Action::ExplainStart | Action::ExplainEnd, _) => Some(ListedSlot::Explained),
+            (Action::CouponPin | Action::CouponUnpin, _) => Some(ListedSlot::Coupon),
+            (_, Data::Announce(AnnounceData { deal, .. }))
+            | (_, Data::Open(OpenData { deal, .. }))
+            | (_, Data::Close(DealData { deal })) => Some(ListedSlot::Deal(*deal)),
+            _ => None,
+        }
     }
 
     const fn until_us(&self) -> Option<i64> {
@@ -640,6 +662,30 @@ impl Timeline {
     /// Where it begins: behind its last checkpoint.
     pub(super) const fn settled(&self) -> &Checkpoint {
         &self.settled
+    }
+
+    /// Every number up to this one was given out.
+    pub(super) fn reach(&mut self, seq: i64) {
+        self.seq = self.seq.max(seq);
+    }
+
+    /// The events behind the last checkpoint, in the order of the fold.
+    pub(super) fn events(&self) -> impl Iterator<Item = &Arc<Event>> {
+        self.tail.iter()
+    }
+
+    /// When a card without an end loses its place to another, as far as is known by now.
+    pub(super) fn closes_at_us(&self, event: &Event) -> Option<i64> {
+        let settled_us = self.settled.at_us;
+        if event.place() <= self.settled.place()
+            && !self.settled.cards.open(settled_us).contains(&event.seq)
+        {
+            return Some(settled_us);
+        }
+        let slot = event.slot()?;
+        let later = self.tail.iter().filter(|it| it.place() > event.place());
+        let mut takers = later.filter(|it| it.ttl_us == 0 && it.slot().as_ref() == Some(&slot));
+        takers.next().map(|it| it.at_us)
     }
 
     /// Puts an event in its place.

@@ -67,6 +67,8 @@ pub enum StartError {
     Store(Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     SigningKey(Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    OfferKeys(Box<dyn std::error::Error + Send + Sync>),
     #[error("bringing the schema up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("{key} = {addr}: cannot listen there; is another server running?")]
@@ -98,6 +100,7 @@ impl Server {
         #[cfg(feature = "s3")]
         broadcasts::open_store(&app).map_err(|err| StartError::Store(err.into()))?;
         ledger::open_signing_key(&app).map_err(|err| StartError::SigningKey(err.into()))?;
+        rooms::open_offer_keys(&app).map_err(|err| StartError::OfferKeys(err.into()))?;
         start_jobs(&app);
         let config = app.config();
         let http = listen("http.listen", config.http.listen).await?;
