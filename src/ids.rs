@@ -88,6 +88,8 @@ ids! {
     AuditId = "aud_";
     /// A login that is open.
     SessionId = "ses_";
+    /// The wish that somebody operate a creator.
+    InviteId = "inv_";
     /// A shop.
     MerchantId = "mch_";
     /// What is described.

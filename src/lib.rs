@@ -41,5 +41,7 @@ mod payments;
 
 mod rooms;
 
+mod orders;
+
 mod router;
 pub mod serve;

@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::http::{self, ApiError, BODY_BYTES_MAX, Code, Cors, around, asset, index, openapi};
-use crate::{broadcasts, creators, ledger, payments, rooms};
+use crate::{accounts, broadcasts, catalog, creators, ledger, orders, payments, rooms};
 
 const API: &str = "/api/v1";
 
@@ -59,9 +59,12 @@ fn described() -> OpenApiRouter<App> {
 
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
+        .merge(accounts::routes())
+        .merge(catalog::stock_routes())
         .merge(creators::routes())
         .merge(rooms::routes())
         .merge(broadcasts::routes())
+        .merge(orders::routes())
         .merge(ledger::routes())
         .merge(payments::routes())
 }

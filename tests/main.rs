@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod accounts;
 mod broadcasts;
 mod creators;
 mod http;
+mod orders;
 mod payments;
 mod robustness;
 mod rooms;

@@ -27,8 +27,8 @@ pub(crate) async fn audit(tx: &mut Tx, now: Timestamp, entry: Entry<'_>) -> sqlx
                at_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     let query = sqlx::query(sql)
         .bind(AuditId::new(now).to_string())
-        .bind(entry.who.account.to_string())
-        .bind(entry.who.key.to_string())
+        .bind(entry.who.actor())
+        .bind(entry.who.key().map(|key| key.to_string()))
         .bind(&entry.call.route)
         .bind(entry.object_id)
         .bind(entry.diff.to_string())

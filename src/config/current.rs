@@ -6,7 +6,8 @@ use super::Config;
 
 /// Keys, and sections with their dot, that count as soon as they are read again. The others belong
 /// to what is made once: sockets, the database, files.
-const RELOADABLE: [&str; 14] = [
+const RELOADABLE: [&str; 15] = [
+    "accounts.",
     "convert.",
     "flv.",
     "http.cors_origins",
@@ -73,6 +74,7 @@ impl Config {
         next.ladder.clone_from(&newer.ladder);
         next.publish = newer.publish.clone();
         next.flv = newer.flv.clone();
+        next.accounts = newer.accounts.clone();
         next.limits = newer.limits.clone();
         next.shutdown = newer.shutdown.clone();
         next.values.take(&newer.values, is_taken);

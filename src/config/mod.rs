@@ -41,6 +41,7 @@ pub struct Config {
     pub ladder: Vec<Rung>,
     pub publish: Publish,
     pub limits: Limits,
+    pub accounts: Accounts,
     pub ledger: Ledger,
     pub db: Db,
     pub log: Log,
@@ -228,6 +229,12 @@ pub struct Limits {
     pub memory_bytes_max: u64,
 }
 
+#[derive(Clone, Debug)]
+pub struct Accounts {
+    /// Whether everyone may register.
+    pub open: bool,
+}
+
 #[derive(Clone)]
 pub struct Db {
     /// May hold a password: never logged.
@@ -329,6 +336,9 @@ impl Config {
                 egress_bps_max: reader.number("limits.egress_bps_max", 0..=1_000_000_000_000),
                 memory_bytes_max: reader
                     .number("limits.memory_bytes_max", 0..=1_000_000_000_000_000),
+            },
+            accounts: Accounts {
+                open: reader.value("accounts.open", "true or false"),
             },
             ledger: Ledger::read(reader),
             db: Db {

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -10,18 +10,23 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::model::{BIO_MAX, CATEGORY_MAX, Creator, Kind, NAME_MAX, NewCreator};
+use super::operators;
+use super::rights::{Bit, may};
 use super::service::{self, CreateError};
 use super::store;
-use crate::accounts::{Entry, Handle, HandleError, Principal, audit};
+use crate::accounts::{Entry, Handle, Principal, audit};
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::http::{self as wire, ApiError, Begin, Bounds, Code, Path, Problem, Write};
+use crate::http::{
+    self as wire, ApiError, Begin, Bounds, Code, IfMatch, Path, Problem, Write, tagged,
+};
 use crate::ids::CreatorId;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create))
-        .routes(routes!(one))
+        .routes(routes!(one, change))
+        .merge(operators::routes())
 }
 
 /// A page to be made.
@@ -83,7 +88,7 @@ impl CreateBody {
         bounds.text("/category", &self.category, 0..=CATEGORY_MAX);
         bounds.check()?;
         Ok(NewCreator {
-            owner: who.account,
+            owner: who.account()?,
             handle,
             kind: self.kind,
             name: self.name,
@@ -98,14 +103,15 @@ impl CreateBody {
     security(("bearer" = [])),
     responses((status = 201, body = CreatorView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
-#[tracing::instrument(name = "creators.create", skip_all, fields(account.id = %who.account))]
+#[tracing::instrument(name = "creators.create", skip_all, fields(principal.id = %who.name()))]
 async fn create(
     State(app): State<App>,
     who: Principal,
     Write { body, call }: Write<CreateBody>,
 ) -> Result<Response, ApiError> {
+    who.whole()?;
     let wish = body.parse(&who)?;
-    let mut run = match wire::begin(&app, &who.key.to_string(), call.clone()).await? {
+    let mut run = match wire::begin(&app, &who.name(), call.clone()).await? {
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };
@@ -130,14 +136,82 @@ async fn create(
     params(("id" = String, Path, description = "id or handle")),
     responses((status = 200, body = CreatorView), (status = 404, body = Problem,
         content_type = "application/problem+json")))]
-async fn one(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<Json<CreatorView>, ApiError> {
+async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Response, ApiError> {
     let creator = store::find(&app.db, &id).await?;
-    creator
-        .map(|creator| Json(creator.into()))
-        .ok_or_else(ApiError::not_found)
+    let creator = creator.ok_or_else(ApiError::not_found)?;
+    Ok(shown(creator))
+}
+
+/// The page with its tag.
+fn shown(creator: Creator) -> Response {
+    let version = creator.version;
+    tagged(Json(CreatorView::from(creator)).into_response(), version)
+}
+
+/// What changes of a page; what is missing stays.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangeBody {
+    /// 1 to 40 characters
+    name: Option<String>,
+    /// At most 1 000 characters
+    bio: Option<String>,
+    /// At most 40 characters
+    category: Option<String>,
+}
+
+impl ChangeBody {
+    fn apply(self, creator: &mut Creator, now: Timestamp) -> Result<(), ApiError> {
+        let replace = |old: &mut String, new: Option<String>| {
+            if let Some(new) = new {
+                *old = new;
+            }
+        };
+        replace(&mut creator.name, self.name);
+        replace(&mut creator.bio, self.bio);
+        replace(&mut creator.category, self.category);
+        let mut bounds = Bounds::default();
+        bounds.text("/name", &creator.name, 1..=NAME_MAX);
+        bounds.text("/bio", &creator.bio, 0..=BIO_MAX);
+        bounds.text("/category", &creator.category, 0..=CATEGORY_MAX);
+        bounds.check()?;
+        creator.version += 1;
+        creator.updated_at = now;
+        Ok(())
+    }
+}
+
+/// Changes a creator's page.
+#[utoipa::path(patch, path = "/creators/{id}", tag = "creators", request_body = ChangeBody,
+    params(("id" = String, Path), ("If-Match" = String, Header)), security(("bearer" = [])),
+    responses((status = 200, body = CreatorView), (status = "4XX", body = Problem,
+        content_type = "application/problem+json")))]
+#[tracing::instrument(name = "creators.change", skip_all, fields(creator.id = %id))]
+async fn change(
+    State(app): State<App>,
+    who: Principal,
+    Path(id): Path<CreatorId>,
+    wanted: IfMatch,
+    Write { body, call }: Write<ChangeBody>,
+) -> Result<Response, ApiError> {
+    let now = app.clock.now();
+    let mut tx = app.db.begin().await?;
+    let creator = store::lock(&mut tx, id).await?;
+    let mut creator = creator.ok_or_else(ApiError::not_found)?;
+    may(&mut tx, &who, id, Bit::EditPage).await?;
+    wanted.check(creator.version)?;
+    body.apply(&mut creator, now)?;
+    store::update(&mut tx, &creator).await?;
+    service::tell_changed(&mut tx, now, &creator).await?;
+    let entry = Entry {
+        who: &who,
+        call: &call,
+        object_id: id.to_string(),
+        diff: json!({ "name": creator.name, "bio": creator.bio, "category": creator.category }),
+    };
+    audit(&mut tx, now, entry).await?;
+    tx.commit().await?;
+    Ok(shown(creator))
 }
 
 impl From<CreateError> for ApiError {
@@ -147,15 +221,5 @@ impl From<CreateError> for ApiError {
             CreateError::LimitReached => Self::new(Code::LimitReached, err.to_string()),
             CreateError::Db(err) => err.into(),
         }
-    }
-}
-
-impl From<HandleError> for ApiError {
-    fn from(err: HandleError) -> Self {
-        let code = match err {
-            HandleError::Invalid => Code::HandleInvalid,
-            HandleError::Reserved => Code::HandleReserved,
-        };
-        Self::new(code, err.to_string()).at("/handle", "invalid")
     }
 }

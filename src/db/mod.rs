@@ -9,6 +9,7 @@
 
 mod bulk;
 mod look;
+mod row;
 #[cfg(test)]
 mod testing;
 
@@ -25,6 +26,7 @@ use tokio::sync::Notify;
 
 pub(crate) use self::bulk::{Bound, Bulk, select_in};
 pub(crate) use self::look::{Found, look};
+pub(crate) use self::row::parsed;
 #[cfg(test)]
 pub(crate) use self::testing::{Folder, NOON, fresh};
 
@@ -36,7 +38,7 @@ const POSTGRES_READERS_MAX: u32 = 8;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `(number, name, SQLite, PostgreSQL)`
-const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 6] = [
     (
         1,
         "init",
@@ -56,10 +58,22 @@ const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
         include_str!("../../migrations/postgres/0003_catalog.sql"),
     ),
     (
+        4,
+        "accounts",
+        include_str!("../../migrations/sqlite/0004_accounts.sql"),
+        include_str!("../../migrations/postgres/0004_accounts.sql"),
+    ),
+    (
         5,
         "cards",
         include_str!("../../migrations/sqlite/0005_cards.sql"),
         include_str!("../../migrations/postgres/0005_cards.sql"),
+    ),
+    (
+        6,
+        "orders",
+        include_str!("../../migrations/sqlite/0006_orders.sql"),
+        include_str!("../../migrations/postgres/0006_orders.sql"),
     ),
 ];
 

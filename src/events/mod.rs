@@ -26,7 +26,11 @@ use crate::ids::{CreatorId, EventId, MerchantId};
 /// A kind of event, by its name on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    AccountRegistered,
+    SessionStarted,
     CreatorCreated,
+    CreatorChanged,
+    OperatorChanged,
     RoomScheduled,
     RoomLive,
     RoomInterrupted,
@@ -40,11 +44,21 @@ pub enum Kind {
     LedgerDayClosed,
     InventorySoldOut,
     InventoryRestocked,
+    InventoryAdjusted,
+    OrderReserved,
+    OrderPaid,
+    OrderExpired,
+    OrderCancelled,
+    PaymentCaptured,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 24] = [
+        Self::AccountRegistered,
+        Self::SessionStarted,
         Self::CreatorCreated,
+        Self::CreatorChanged,
+        Self::OperatorChanged,
         Self::RoomScheduled,
         Self::RoomLive,
         Self::RoomInterrupted,
@@ -58,11 +72,21 @@ impl Kind {
         Self::LedgerDayClosed,
         Self::InventorySoldOut,
         Self::InventoryRestocked,
+        Self::InventoryAdjusted,
+        Self::OrderReserved,
+        Self::OrderPaid,
+        Self::OrderExpired,
+        Self::OrderCancelled,
+        Self::PaymentCaptured,
     ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::AccountRegistered => "account.registered",
+            Self::SessionStarted => "session.started",
             Self::CreatorCreated => "creator.created",
+            Self::CreatorChanged => "creator.changed",
+            Self::OperatorChanged => "operator.changed",
             Self::RoomScheduled => "room.scheduled",
             Self::RoomLive => "room.live",
             Self::RoomInterrupted => "room.interrupted",
@@ -76,6 +100,12 @@ impl Kind {
             Self::LedgerDayClosed => "ledger.day_closed",
             Self::InventorySoldOut => "inventory.sold_out",
             Self::InventoryRestocked => "inventory.restocked",
+            Self::InventoryAdjusted => "inventory.adjusted",
+            Self::OrderReserved => "order.reserved",
+            Self::OrderPaid => "order.paid",
+            Self::OrderExpired => "order.expired",
+            Self::OrderCancelled => "order.cancelled",
+            Self::PaymentCaptured => "payment.captured",
         }
     }
 
@@ -87,19 +117,25 @@ impl Kind {
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubjectKind {
+    Account,
     Creator,
     Room,
     LedgerDay,
     Stock,
+    Order,
+    Payment,
 }
 
 impl SubjectKind {
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Account => "account",
             Self::Creator => "creator",
             Self::Room => "room",
             Self::LedgerDay => "ledger_day",
             Self::Stock => "stock",
+            Self::Order => "order",
+            Self::Payment => "payment",
         }
     }
 }

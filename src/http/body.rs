@@ -173,15 +173,35 @@ fn parse_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
         match unknown_field(&message) {
             Some(field) => ApiError::new(Code::UnknownField, format!("unknown field {field:?}"))
                 .at(format!("/{field}"), "unknown"),
-            None => ApiError::new(Code::Malformed, message),
+            None => ApiError::new(Code::Malformed, without_value(&message)),
         }
     })
+}
+
+/// Serde's message about a value without the value, which may be a secret.
+fn without_value(message: &str) -> &str {
+    let tells_value = ["invalid type: ", "invalid value: "];
+    let is_told = tells_value.iter().any(|start| message.starts_with(start));
+    match message.rfind("expected ").filter(|_| is_told) {
+        Some(at) => message.get(at..).unwrap_or_default(),
+        None => message,
+    }
 }
 
 /// The name in serde's message about a field that is not there.
 fn unknown_field(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("unknown field `")?;
     rest.split_once('`').map(|(field, _)| field)
+}
+
+/// Reads a field that may be missing (`None`) or null (`Some(None)`): for `#[serde(default,
+/// deserialize_with = ..)]` on what a PATCH can take away.
+pub(crate) fn given<'de, T, D>(from: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    Option::deserialize(from).map(Some)
 }
 
 /// Path parameters; an id of another form is an object that does not exist.

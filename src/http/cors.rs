@@ -18,8 +18,8 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 const HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, \
                        Range, X-Request-Id";
 const EXPOSED: &str = "Accept-Post, Age, Content-Length, Content-Range, Date, ETag, \
-                       Idempotency-Replayed, Lamplight-Session, Link, Location, Retry-After, \
-                       X-Request-Id";
+                       Idempotency-Replayed, Lamplight-Session, Link, Location, RateLimit, \
+                       RateLimit-Policy, Retry-After, X-Request-Id";
 /// Browsers ask again after two hours at most, whatever is said here.
 const MAX_AGE_S: &str = "7200";
 

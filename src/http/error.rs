@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 /// Entries of `errors[]`.
@@ -21,11 +21,17 @@ pub(crate) enum Code {
     UnknownFilter,
     BadCursor,
     Unauthenticated,
+    CredentialsWrong,
     Forbidden,
+    OriginRefused,
+    GrantExceedsOwn,
+    AccountSuspended,
+    RegistrationClosed,
     NotFound,
     MethodNotAllowed,
     InvalidState,
     LimitReached,
+    LastOwner,
     RoomEnded,
     NoMedia,
     HandleTaken,
@@ -34,7 +40,9 @@ pub(crate) enum Code {
     PublisherBusy,
     IdUsed,
     IdempotencyInProgress,
+    Gone,
     PreconditionFailed,
+    Stale,
     PreconditionRequired,
     Timeout,
     TooLarge,
@@ -42,11 +50,28 @@ pub(crate) enum Code {
     OutOfBounds,
     HandleInvalid,
     HandleReserved,
+    PasswordWeak,
     IdempotencyKeyReused,
     CueTooLarge,
     Unservable,
     AtOutOfRange,
     AmountOutOfRange,
+    StockChanged,
+    OrderAlreadyPaid,
+    OrderClosing,
+    SoldOut,
+    InsufficientStock,
+    PurchaseLimitReached,
+    PriceChanged,
+    PriceUnconfirmed,
+    NotSellable,
+    SeveralMerchants,
+    SeveralCurrencies,
+    EmptyCart,
+    AddressRequired,
+    ExceedsUnshipped,
+    InsufficientFunds,
+    ProviderNotAvailable,
     IdempotencyKeyMissing,
     RateLimited,
     Internal,
@@ -88,11 +113,17 @@ impl Code {
             Self::UnknownFilter => ("unknown_filter", S::BAD_REQUEST),
             Self::BadCursor => ("bad_cursor", S::BAD_REQUEST),
             Self::Unauthenticated => ("unauthenticated", S::UNAUTHORIZED),
+            Self::CredentialsWrong => ("credentials_wrong", S::UNAUTHORIZED),
             Self::Forbidden => ("forbidden", S::FORBIDDEN),
+            Self::OriginRefused => ("origin_refused", S::FORBIDDEN),
+            Self::GrantExceedsOwn => ("grant_exceeds_own", S::FORBIDDEN),
+            Self::AccountSuspended => ("account_suspended", S::FORBIDDEN),
+            Self::RegistrationClosed => ("registration_closed", S::FORBIDDEN),
             Self::NotFound => ("not_found", S::NOT_FOUND),
             Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED),
             Self::InvalidState => ("invalid_state", S::CONFLICT),
             Self::LimitReached => ("limit_reached", S::CONFLICT),
+            Self::LastOwner => ("last_owner", S::CONFLICT),
             Self::NoMedia => ("no_media", S::CONFLICT),
             Self::RoomEnded => ("room_ended", S::CONFLICT),
             Self::HandleTaken => ("handle_taken", S::CONFLICT),
@@ -102,6 +133,8 @@ impl Code {
             Self::IdUsed => ("id_used", S::CONFLICT),
             Self::IdempotencyInProgress => ("idempotency_in_progress", S::CONFLICT),
             Self::PreconditionFailed => ("precondition_failed", S::PRECONDITION_FAILED),
+            Self::Gone => ("gone", S::GONE),
+            Self::Stale => ("stale", S::PRECONDITION_FAILED),
             Self::PreconditionRequired => ("precondition_required", S::PRECONDITION_REQUIRED),
             Self::Timeout => ("timeout", S::REQUEST_TIMEOUT),
             Self::TooLarge => ("too_large", S::PAYLOAD_TOO_LARGE),
@@ -109,11 +142,28 @@ impl Code {
             Self::OutOfBounds => ("out_of_bounds", S::UNPROCESSABLE_ENTITY),
             Self::HandleInvalid => ("handle_invalid", S::UNPROCESSABLE_ENTITY),
             Self::HandleReserved => ("handle_reserved", S::UNPROCESSABLE_ENTITY),
+            Self::PasswordWeak => ("password_weak", S::UNPROCESSABLE_ENTITY),
             Self::IdempotencyKeyReused => ("idempotency_key_reused", S::UNPROCESSABLE_ENTITY),
             Self::CueTooLarge => ("cue_too_large", S::UNPROCESSABLE_ENTITY),
             Self::Unservable => ("unservable", S::UNPROCESSABLE_ENTITY),
             Self::AtOutOfRange => ("at_out_of_range", S::UNPROCESSABLE_ENTITY),
             Self::AmountOutOfRange => ("amount_out_of_range", S::UNPROCESSABLE_ENTITY),
+            Self::StockChanged => ("stock_changed", S::CONFLICT),
+            Self::OrderAlreadyPaid => ("order_already_paid", S::CONFLICT),
+            Self::OrderClosing => ("order_closing", S::CONFLICT),
+            Self::SoldOut => ("sold_out", S::UNPROCESSABLE_ENTITY),
+            Self::InsufficientStock => ("insufficient_stock", S::UNPROCESSABLE_ENTITY),
+            Self::PurchaseLimitReached => ("purchase_limit_reached", S::UNPROCESSABLE_ENTITY),
+            Self::PriceChanged => ("price_changed", S::UNPROCESSABLE_ENTITY),
+            Self::PriceUnconfirmed => ("price_unconfirmed", S::UNPROCESSABLE_ENTITY),
+            Self::NotSellable => ("not_sellable", S::UNPROCESSABLE_ENTITY),
+            Self::SeveralMerchants => ("several_merchants", S::UNPROCESSABLE_ENTITY),
+            Self::SeveralCurrencies => ("several_currencies", S::UNPROCESSABLE_ENTITY),
+            Self::EmptyCart => ("empty_cart", S::UNPROCESSABLE_ENTITY),
+            Self::AddressRequired => ("address_required", S::UNPROCESSABLE_ENTITY),
+            Self::ExceedsUnshipped => ("exceeds_unshipped", S::UNPROCESSABLE_ENTITY),
+            Self::InsufficientFunds => ("insufficient_funds", S::UNPROCESSABLE_ENTITY),
+            Self::ProviderNotAvailable => ("provider_not_available", S::UNPROCESSABLE_ENTITY),
             Self::IdempotencyKeyMissing => ("idempotency_key_missing", S::BAD_REQUEST),
             Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR),
@@ -138,6 +188,10 @@ pub(crate) struct ApiError {
     detail: String,
     bounds: Vec<Bound>,
     retry_after: Option<Duration>,
+    /// What else this code tells.
+    facts: serde_json::Map<String, serde_json::Value>,
+    headers: Vec<(HeaderName, String)>,
+    needed: Option<&'static str>,
 }
 
 impl ApiError {
@@ -147,7 +201,17 @@ impl ApiError {
             detail: detail.into(),
             bounds: Vec::new(),
             retry_after: None,
+            facts: serde_json::Map::new(),
+            headers: Vec::new(),
+            needed: None,
         }
+    }
+
+    /// Adds a member to the problem that this code is documented to have.
+    pub(crate) fn telling(mut self, name: &str, fact: impl Serialize) -> Self {
+        let fact = serde_json::to_value(fact).expect("facts are plain text and numbers");
+        self.facts.insert(name.into(), fact);
+        self
     }
 
     /// The stable word of its code.
@@ -193,6 +257,20 @@ impl ApiError {
         self
     }
 
+    /// The caller lacks this permission.
+    pub(crate) fn lacks(needed: &'static str) -> Self {
+        let detail = format!("this needs the permission {needed}");
+        let mut error = Self::new(Code::Forbidden, detail);
+        error.needed = Some(needed);
+        error
+    }
+
+    /// A header beside the problem.
+    pub(crate) fn with(mut self, name: HeaderName, text: impl Into<String>) -> Self {
+        self.headers.push((name, text.into()));
+        self
+    }
+
     pub(crate) const fn code(&self) -> Code {
         self.code
     }
@@ -212,7 +290,9 @@ impl ApiError {
                 .retry_after
                 .and_then(|d| u64::try_from(d.as_millis()).ok()),
             request_id: request_id.into(),
+            needed: self.needed.map(Into::into),
             errors: self.bounds.clone(),
+            facts: self.facts.clone(),
         }
     }
 
@@ -229,6 +309,11 @@ impl ApiError {
         if let Some(after) = self.retry_after {
             let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(whole));
+        }
+        for (name, text) in &self.headers {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.append(name, value);
+            }
         }
         response
     }
@@ -271,8 +356,15 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
     pub(crate) request_id: String,
+    /// The permission that is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) needed: Option<String>,
     /// The fields at fault.
     pub(crate) errors: Vec<Bound>,
+    /// Members of single codes: `left`, `current_price`, `restock_possible`.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub(crate) facts: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Collects the fields that are out of bounds.

@@ -6,7 +6,7 @@
 //! - Stored are 2xx, and 409 and 422 that a transaction decided; anything else is decided anew.
 //! - A stored body is sealed: it may hold a secret that is shown once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
+use sqlx::any::AnyRow;
 use sqlx::{Executor, Row as _};
 use tokio::sync::Notify;
 
@@ -21,7 +22,7 @@ use super::body::Call;
 use super::error::{ApiError, Code, PROBLEM_JSON};
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::db::{Db, Tx};
+use crate::db::{Bound, Bulk, Db, Tx};
 
 /// How long a repeat waits for the first request.
 const WAIT: Duration = Duration::from_secs(2);
@@ -126,6 +127,180 @@ impl Run {
     }
 }
 
+/// A write that is decided together with others, in a transaction of somebody else.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    app: App,
+    call: Call,
+    kept: Option<(Row, Slot)>,
+}
+
+/// An answer as it is kept: what is sent again byte for byte.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+    pub(crate) is_replay: bool,
+}
+
+impl IntoResponse for Stored {
+    fn into_response(self) -> Response {
+        let mut response = answer(self.status, self.body);
+        if self.is_replay {
+            let headers = response.headers_mut();
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        response
+    }
+}
+
+impl Kept {
+    /// Waits for an earlier request of the same key in this process.
+    pub(crate) async fn enter(app: &App, principal: &str, call: Call) -> Result<Self, ApiError> {
+        let kept = match Row::of(principal, &call) {
+            None => None,
+            Some(row) => {
+                let slot = Slot::enter(app, row.name()).await?;
+                Some((row, slot))
+            }
+        };
+        Ok(Self {
+            app: app.clone(),
+            call,
+            kept,
+        })
+    }
+
+    pub(crate) const fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// The name of the row it will write.
+    pub(crate) fn touches(&self) -> Option<String> {
+        self.kept.as_ref().map(|(row, _)| row.name())
+    }
+
+    /// The stored answer, read outside of any transaction: for what is refused before one begins.
+    pub(crate) async fn stored(&self) -> Result<Option<Stored>, ApiError> {
+        let Some((row, _)) = &self.kept else {
+            return Ok(None);
+        };
+        let sql = format!("{SELECT} WHERE principal = $1 AND route = $2 AND key = $3");
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(row.principal.clone())
+            .bind(row.route.clone())
+            .bind(row.key.clone());
+        let found = query.fetch_optional(self.app.db.readers()).await?;
+        match found {
+            None => Ok(None),
+            Some(found) => row.read(&self.app, &found),
+        }
+    }
+
+    fn problem(&self, error: &ApiError) -> Option<Stored> {
+        let status = error.code().status();
+        let is_kept = status == StatusCode::CONFLICT || status == StatusCode::UNPROCESSABLE_ENTITY;
+        // That key belongs to another request's answer.
+        let is_kept = is_kept && error.code() != Code::IdempotencyKeyReused;
+        let problem = error.problem(&self.call.path, &self.call.request_id);
+        let body = serde_json::to_vec(&problem).ok()?;
+        is_kept.then_some(Stored {
+            status,
+            body,
+            is_replay: false,
+        })
+    }
+}
+
+/// The stored answers of writes, in their order.
+///
+/// # Errors
+/// The database's error.
+pub(crate) async fn replays(
+    tx: &mut Tx,
+    writes: &[&Kept],
+) -> sqlx::Result<Vec<Option<Result<Stored, ApiError>>>> {
+    let wanted = writes.iter().filter_map(|write| write.kept.as_ref());
+    let wanted: Vec<&Row> = wanted.map(|(row, _)| row).collect();
+    let tail = format!(
+        ") {SELECT} JOIN wanted ON principal = wanted.p AND route = wanted.r AND key = wanted.k"
+    );
+    let bulk = Bulk {
+        head: "WITH wanted (p, r, k) AS (",
+        width: 3,
+        tail: &tail,
+    };
+    let bind = |query: Bound, row: &&Row| {
+        let query = query.bind(row.principal.clone()).bind(row.route.clone());
+        query.bind(row.key.clone())
+    };
+    let mut found: HashMap<String, AnyRow> = HashMap::new();
+    for row in bulk.fetch(tx, &wanted, bind).await? {
+        let name = format!(
+            "{}\n{}\n{}",
+            row.try_get::<String, _>(4)?,
+            row.try_get::<String, _>(5)?,
+            row.try_get::<String, _>(6)?
+        );
+        found.insert(name, row);
+    }
+    let mut answers = Vec::with_capacity(writes.len());
+    for write in writes {
+        let own = write.kept.as_ref();
+        let own = own.and_then(|(row, _)| Some((row, found.get(&row.name())?)));
+        answers.push(own.and_then(|(row, found)| row.read(&write.app, found).transpose()));
+    }
+    Ok(answers)
+}
+
+/// Keeps answers in the transaction of their effects: successes, and refusals that a repeat shall
+/// hear again.
+///
+/// # Errors
+/// The database's error.
+pub(crate) async fn keep(
+    tx: &mut Tx,
+    now: Timestamp,
+    answers: &[(&Kept, Result<Stored, &ApiError>)],
+) -> sqlx::Result<()> {
+    let mut rows = Vec::new();
+    for (write, answer) in answers {
+        let stored = match answer {
+            Ok(stored) => Some(stored.clone()),
+            Err(error) => write.problem(error),
+        };
+        if let (Some((row, _)), Some(stored)) = (&write.kept, stored) {
+            let sealed = write.app.secrets.seal(&row.name(), &stored.body);
+            rows.push((row, stored.status, sealed));
+        }
+    }
+    let bulk = Bulk {
+        head: "INSERT INTO idempotency_keys (principal, route, key, fingerprint, state, status, \
+               body, expires_us)",
+        width: 8,
+        tail: "ON CONFLICT (principal, route, key) DO UPDATE SET \
+               fingerprint = excluded.fingerprint, status = excluded.status, \
+               body = excluded.body, expires_us = excluded.expires_us",
+    };
+    let bind = |query: Bound, (row, status, sealed): &(&Row, StatusCode, String)| {
+        query
+            .bind(row.principal.clone())
+            .bind(row.route.clone())
+            .bind(row.key.clone())
+            .bind(row.fingerprint.clone())
+            .bind("done")
+            .bind(i64::from(status.as_u16()))
+            .bind(sealed.clone())
+            .bind(now.plus(KEPT).as_micros())
+    };
+    bulk.execute(tx, &rows, bind).await?;
+    Ok(())
+}
+
+/// What [`Row::read`] reads.
+const SELECT: &str = "SELECT fingerprint, status, body, expires_us, principal, route, key \
+                      FROM idempotency_keys";
+
 /// The identity of a write.
 #[derive(Clone, Debug)]
 struct Row {
@@ -152,18 +327,25 @@ impl Row {
 
     /// The answer of the first request, if it is known and not too old.
     async fn stored(&self, tx: &mut Tx, app: &App) -> Result<Option<Response>, ApiError> {
-        let sql = "SELECT fingerprint, status, body, expires_us FROM idempotency_keys \
-                   WHERE principal = $1 AND route = $2 AND key = $3";
-        let query = sqlx::query(sql)
+        let sql = format!("{SELECT} WHERE principal = $1 AND route = $2 AND key = $3");
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(&self.principal)
             .bind(&self.route)
             .bind(&self.key);
         let Some(row) = tx.fetch_optional(query).await? else {
             return Ok(None);
         };
+        let stored = self.read(app, &row)?;
+        if stored.is_none() {
+            self.forget(tx).await?;
+        }
+        Ok(stored.map(IntoResponse::into_response))
+    }
+
+    /// The stored answer; none when it is too old to count.
+    fn read(&self, app: &App, row: &AnyRow) -> Result<Option<Stored>, ApiError> {
         let expires_us: Option<i64> = row.try_get(3)?;
         if expires_us.is_some_and(|at| at <= app.clock.now().as_micros()) {
-            self.forget(tx).await?;
             return Ok(None);
         }
         if row.try_get::<String, _>(0)? != self.fingerprint {
@@ -180,10 +362,11 @@ impl Row {
             let detail = "this request was done, but its answer can no longer be read";
             return Err(ApiError::new(Code::InvalidState, detail));
         };
-        let mut response = answer(status, body);
-        let headers = response.headers_mut();
-        headers.insert(REPLAYED, HeaderValue::from_static("true"));
-        Ok(Some(response))
+        Ok(Some(Stored {
+            status,
+            body,
+            is_replay: true,
+        }))
     }
 
     async fn forget(&self, tx: &mut Tx) -> sqlx::Result<()> {

@@ -24,6 +24,6 @@ mod verify;
 pub(crate) use self::jobs::run;
 pub(crate) use self::model::{Chain, Move, Outcome, Path, Transfer};
 pub(crate) use self::routes::routes;
-pub(crate) use self::service::{open, post};
+pub(crate) use self::service::{open, post, post_all};
 pub(crate) use self::signer::open_signing_key;
 pub(crate) use self::verify::verify;

@@ -10,7 +10,7 @@ use time::macros::format_description;
 use super::book::{Account, Book, Head, Hold};
 use super::model::{Balances, Chain, Day, Flags, Move, NO_HASH, Path, Row, RowKind, Totals};
 use crate::clock::Timestamp;
-use crate::db::{Bound, Bulk, Db, Tx, select_in};
+use crate::db::{Bound, Bulk, Db, Tx, parsed, select_in};
 use crate::http::Seek;
 use crate::ids::{LedgerAccountId, TransferId};
 use crate::money::{Currency, Money};
@@ -561,14 +561,6 @@ fn currency(row: &AnyRow, at: usize) -> sqlx::Result<Currency> {
 fn kind(row: &AnyRow, at: usize) -> sqlx::Result<RowKind> {
     let text: String = row.try_get(at)?;
     RowKind::parse(&text).ok_or_else(|| sqlx::Error::Decode("kind".into()))
-}
-
-fn parsed<T>(row: &AnyRow, at: usize) -> sqlx::Result<T>
-where
-    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    let text: String = row.try_get(at)?;
-    text.parse().map_err(decode)
 }
 
 fn decode(err: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {

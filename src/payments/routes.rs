@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::service::{self, TopUpError};
-use crate::accounts::{Entry, Principal, audit, is_operator};
+use crate::accounts::{Entry, Principal, Role, audit};
 use crate::app::App;
 use crate::http::{self as wire, ApiError, Begin, Bounds, Code, Path, Problem, Write};
 use crate::ids::{AccountId, TransferId};
@@ -54,7 +54,7 @@ async fn top_up(
     Path(account): Path<AccountId>,
     Write { body, call }: Write<TopUpBody>,
 ) -> Result<Response, ApiError> {
-    if !is_operator(&app.db, who.account).await? {
+    if !who.is_platform(Role::Operator) {
         let detail = "only an operator of the platform puts money into wallets";
         return Err(ApiError::new(Code::Forbidden, detail));
     }
@@ -63,7 +63,7 @@ async fn top_up(
     bounds.text("/reason", &body.reason, REASON_CHARS);
     bounds.check()?;
     let now = app.clock.now();
-    let mut run = match wire::begin(&app, &who.key.to_string(), call.clone()).await? {
+    let mut run = match wire::begin(&app, &who.name(), call.clone()).await? {
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };

@@ -18,10 +18,12 @@ use super::model::{
 };
 use super::service::{self, CreateError, KeyError, OrderError};
 use super::store::{self, Filter};
-use crate::accounts::{Entry, Principal, Scope, audit};
+use crate::accounts::{Entry, Principal, audit};
 use crate::app::App;
 use crate::broadcasts::{self, AddKeyError};
 use crate::clock::Timestamp;
+use crate::creators::{self, Bit};
+use crate::db::Tx;
 use crate::http::{
     self as wire, ApiError, Begin, Bounds, Call, Code, Cursor, NoBody, Page, Path, Problem, Query,
     Reached, Write,
@@ -169,21 +171,26 @@ impl From<Room> for RoomView {
     security(("bearer" = [])),
     responses((status = 201, body = RoomView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
-#[tracing::instrument(name = "rooms.create", skip_all, fields(account.id = %who.account))]
+#[tracing::instrument(name = "rooms.create", skip_all, fields(principal.id = %who.name()))]
 async fn create(
     AppState(app): AppState<App>,
     who: Principal,
     Write { body, call }: Write<CreateBody>,
 ) -> Result<Response, ApiError> {
-    who.require(Scope::RoomsManage)?;
     let now = app.clock.now();
     let wish = body.parse(now)?;
-    let mut run = match wire::begin(&app, &who.key.to_string(), call.clone()).await? {
+    let mut run = match wire::begin(&app, &who.name(), call.clone()).await? {
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };
     let made = async {
         let diff = json!({ "title": wish.title, "creator_id": wish.creator });
+        // Another's creator is as good as none.
+        let allowed = creators::may(&mut run.tx, &who, wish.creator, Bit::GoLive).await;
+        allowed.map_err(|err| match err.code() {
+            Code::NotFound => no_creator(),
+            _ => err,
+        })?;
         let id = service::create(&mut run.tx, now, wish).await?;
         let entry = Entry {
             who: &who,
@@ -194,7 +201,7 @@ async fn create(
         audit(&mut run.tx, now, entry).await?;
         let room = store::lock(&mut run.tx, id).await?;
         let room = room.ok_or(sqlx::Error::RowNotFound)?;
-        Ok::<_, CreateError>((StatusCode::CREATED, RoomView::from(room)))
+        Ok::<_, ApiError>((StatusCode::CREATED, RoomView::from(room)))
     };
     let made = made.await;
     run.finish(made).await
@@ -349,13 +356,13 @@ async fn follow(
     call: &Call,
     (id, order): (RoomId, Order),
 ) -> Result<Response, ApiError> {
-    who.require(Scope::RoomsManage)?;
-    let mut run = match wire::begin(app, &who.key.to_string(), call.clone()).await? {
+    let mut run = match wire::begin(app, &who.name(), call.clone()).await? {
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };
     let mut moved = None;
     let followed = async {
+        operate(&mut run.tx, who, id).await?;
         moved = service::follow(&mut run.tx, app, id, order).await?;
         let room = store::lock(&mut run.tx, id).await?;
         let room = room.ok_or(sqlx::Error::RowNotFound)?;
@@ -366,7 +373,7 @@ async fn follow(
             diff: json!({ "state": room.state }),
         };
         audit(&mut run.tx, app.clock.now(), entry).await?;
-        Ok::<_, OrderError>((StatusCode::OK, RoomView::from(room)))
+        Ok::<_, ApiError>((StatusCode::OK, RoomView::from(room)))
     };
     let followed = followed.await;
     let answer = run.finish(followed).await?;
@@ -404,13 +411,13 @@ async fn add_key(
         call,
     }: Write<NoBody>,
 ) -> Result<Response, ApiError> {
-    who.require(Scope::RoomsManage)?;
-    let mut run = match wire::begin(&app, &who.key.to_string(), call.clone()).await? {
+    let mut run = match wire::begin(&app, &who.name(), call.clone()).await? {
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };
     let now = app.clock.now();
     let added = async {
+        operate(&mut run.tx, &who, id).await?;
         let key = service::add_key(&mut run.tx, now, id).await?;
         let entry = Entry {
             who: &who,
@@ -430,7 +437,7 @@ async fn add_key(
             ),
             whip_url: format!("{scheme}://{host}/whip"),
         };
-        Ok::<_, KeyError>((StatusCode::CREATED, view))
+        Ok::<_, ApiError>((StatusCode::CREATED, view))
     };
     let added = added.await;
     run.finish(added).await
@@ -451,9 +458,9 @@ async fn delete_key(
         call,
     }: Write<NoBody>,
 ) -> Result<StatusCode, ApiError> {
-    who.require(Scope::RoomsManage)?;
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
+    operate(&mut tx, &who, id).await?;
     service::revoke_key(&mut tx, now, id, key).await?;
     let entry = Entry {
         who: &who,
@@ -465,6 +472,13 @@ async fn delete_key(
     tx.commit().await?;
     broadcasts::cut(&app, id, key);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuses unless the caller may run the shows of the room's creator. Another's room is as good as
+/// none.
+async fn operate(tx: &mut Tx, who: &Principal, id: RoomId) -> Result<(), ApiError> {
+    let room = store::lock(tx, id).await?.ok_or_else(ApiError::not_found)?;
+    creators::may(tx, who, room.creator, Bit::GoLive).await
 }
 
 /// The ingest address on the host the client used.

@@ -6,7 +6,8 @@ use clap::Subcommand;
 
 use super::cli::{self, Failure, Settings};
 use super::{log, open};
-use crate::accounts;
+use crate::accounts::{self, Role};
+use crate::app::App;
 use crate::clock::Clock;
 
 /// What an administrator does.
@@ -20,20 +21,71 @@ pub(super) enum Task {
         #[arg(long, value_name = "NAME")]
         handle: String,
     },
+    /// Make an account and print its password and recovery codes, once
+    CreateAccount {
+        #[command(flatten)]
+        settings: Settings,
+        /// 3 to 30 letters, digits, _ - or .
+        #[arg(long, value_name = "NAME")]
+        handle: String,
+    },
+    /// Give an account a role of the platform
+    GrantRole {
+        #[command(flatten)]
+        settings: Settings,
+        /// Whose account
+        #[arg(long, value_name = "NAME")]
+        handle: String,
+        /// operator, moderator, ads_reviewer, policy_author, policy_approver or auditor
+        #[arg(long, value_parser = role)]
+        role: Role,
+    },
 }
 
 pub(super) fn run(task: Task) -> Result<ExitCode, Failure> {
-    let Task::CreateOperator { settings, handle } = task;
+    let settings = match &task {
+        Task::CreateOperator { settings, .. }
+        | Task::CreateAccount { settings, .. }
+        | Task::GrantRole { settings, .. } => settings.clone(),
+    };
     let config = settings.load()?;
     drop(log::start(&config.log)?);
     cli::runtime()?.block_on(async {
         let app = open(config, Clock::system()).await?;
-        let made = accounts::create_operator(&app, &handle).await?;
+        let said = follow(&app, task).await;
         app.db.close().await;
-        let (name, account, key) = (made.handle, made.account, made.api_key);
-        cli::say(&format!(
-            "operator  {name}  {account}\nAPI key   {key}\nKeep the key: it is not shown again.\n"
-        ))?;
+        cli::say(&said?)?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Does the task; what to tell.
+async fn follow(app: &App, task: Task) -> Result<String, Failure> {
+    match task {
+        Task::CreateOperator { handle, .. } => {
+            let made = accounts::create_operator(app, &handle).await?;
+            let (name, account, key) = (made.handle, made.account, made.api_key);
+            Ok(format!(
+                "operator  {name}  {account}\nAPI key   {key}\nKeep the key: it is not shown \
+                 again.\n"
+            ))
+        }
+        Task::CreateAccount { handle, .. } => {
+            let (made, password) = accounts::create_account(app, &handle).await?;
+            let (account, codes) = (made.id, made.recovery_codes.join("\n          "));
+            Ok(format!(
+                "account   {account}\npassword  {password}\nrecovery  {codes}\nKeep these: they \
+                 are not shown again.\n"
+            ))
+        }
+        Task::GrantRole { handle, role, .. } => {
+            let account = accounts::grant_role(app, &handle, role).await?;
+            Ok(format!("{account} is {} now\n", role.as_str()))
+        }
+    }
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    let names = Role::ALL.map(Role::as_str).join(", ");
+    Role::parse(text).ok_or_else(|| format!("one of {names}"))
 }

@@ -11,7 +11,7 @@ use tracing::{error, info};
 use super::demo::SeedError;
 use super::reload::Reload;
 use super::{Server, StartError, admin, demo, descriptors, doctor, log, open, verify};
-use crate::accounts::CreateOperatorError;
+use crate::accounts::{CreateAccountError, CreateOperatorError, GrantRoleError};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Sources};
 use crate::router;
@@ -88,6 +88,10 @@ pub(super) enum Failure {
     Start(#[from] StartError),
     #[error(transparent)]
     Operator(#[from] CreateOperatorError),
+    #[error(transparent)]
+    Account(#[from] CreateAccountError),
+    #[error(transparent)]
+    Role(#[from] GrantRoleError),
     #[error(transparent)]
     Seed(#[from] SeedError),
     #[error("reading the ledger")]

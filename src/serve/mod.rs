@@ -42,7 +42,7 @@ use crate::config::{Config, Current};
 use crate::db::{self, Db};
 use crate::events::{Bus, Relay};
 use crate::tasks::Tasks;
-use crate::{broadcasts, ledger, rooms, router};
+use crate::{broadcasts, catalog, ledger, orders, rooms, router};
 
 /// For connections to end by themselves after the drain.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -239,6 +239,10 @@ fn start_jobs(app: &App) {
         .spawn_until_stop("record.recover", broadcasts::recover(app.clone()));
     app.tasks
         .spawn_until_stop("rooms.look_after", rooms::run(app.clone()));
+    app.tasks
+        .spawn("catalog.sequencer", catalog::run(app.clone()));
+    app.tasks
+        .spawn_until_stop("orders.expire", orders::run(app.clone()));
     app.tasks
         .spawn_until_stop("ledger.close_days", ledger::run(app.clone()));
     app.tasks

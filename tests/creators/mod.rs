@@ -1,5 +1,7 @@
 //! Creators over HTTP.
 
+mod operators;
+
 use serde_json::json;
 
 use crate::support::{TestServer, redacted};

@@ -5,6 +5,7 @@
 
 pub(crate) mod moto;
 mod postgres;
+pub(crate) mod shop;
 pub(crate) mod show;
 pub(crate) mod tls;
 
@@ -330,7 +331,10 @@ fn redact(value: &mut Value) {
         Value::Object(fields) => fields.values_mut().for_each(redact),
         Value::Array(items) => items.iter_mut().for_each(redact),
         Value::String(text) => {
-            let prefixes = ["room_", "cre_", "key_", "req_", "live_", "c1."];
+            let prefixes = [
+                "room_", "cre_", "key_", "req_", "live_", "c1.", "acc_", "ses_", "st_", "ak_",
+                "inv_",
+            ];
             if let Some(prefix) = prefixes.iter().find(|p| text.starts_with(**p)) {
                 *text = format!("[{}]", prefix.trim_end_matches(['_', '.']));
             }

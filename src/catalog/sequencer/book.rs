@@ -322,11 +322,11 @@ impl Book {
     fn set(
         &mut self,
         variant: VariantId,
-        if_version: i64,
+        if_version: Option<i64>,
         settings: Settings,
     ) -> Result<Effect, Refused> {
         let mut stock = self.counters(variant)?;
-        if stock.version != if_version {
+        if if_version.is_some_and(|version| version != stock.version) {
             let version = stock.version;
             return Err(Refused::Stale { version });
         }

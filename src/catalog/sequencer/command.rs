@@ -49,7 +49,8 @@ pub(crate) enum What {
     /// Changes what is not a counter.
     Settings {
         variant: VariantId,
-        if_version: i64,
+        /// None: whatever it is
+        if_version: Option<i64>,
         settings: Settings,
     },
     /// Sold units leave.

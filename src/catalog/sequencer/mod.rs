@@ -26,6 +26,7 @@ pub(crate) use self::command::{
     Units, What,
 };
 pub(crate) use self::desk::run;
+pub(super) use self::store::read_stock;
 use self::ride::Queued;
 pub(crate) use self::ride::{Alone, Ride, Seat, Verdict};
 use crate::app::App;

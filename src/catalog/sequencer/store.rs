@@ -8,7 +8,7 @@ use sqlx::{Executor, Row as _};
 use super::book::{Book, Reservation, State};
 use super::command::{Command, Hold, Movement, Released, Stock, Units, What};
 use crate::clock::Timestamp;
-use crate::db::{Bound, Bulk, Tx, select_in};
+use crate::db::{Bound, Bulk, Tx, parsed, select_in};
 use crate::ids::{AccountId, ReservationId, VariantId};
 
 const COUNTERS: &str = "on_hand, reserved, committed, ring_fenced, safety, incoming, \
@@ -70,7 +70,9 @@ pub(super) async fn load<'a>(
 
 fn ending(command: &Command) -> Vec<ReservationId> {
     match &command.what {
-        What::Confirm { reservations } | What::Release { reservations, .. } => reservations.clone(),
+        What::Confirm { reservations } | What::Release { reservations, .. } => {
+            reservations.clone()
+        }
         _ => Vec::new(),
     }
 }
@@ -227,8 +229,7 @@ async fn load_units<'a>(
         let select = "SELECT buyer_id, units, scope_id FROM buyer_units WHERE buyer_id IN";
         let end = format!(" AND scope_id = '{variant}'");
         for row in select_in(tx, select, &end, &buyers).await? {
-            book.units
-                .insert((parsed(&row, 0)?, variant), row.try_get(1)?);
+            book.units.insert((parsed(&row, 0)?, variant), row.try_get(1)?);
         }
     }
     Ok(())
@@ -421,7 +422,7 @@ async fn save_units(
 }
 
 /// The counters of a variant as they are stored.
-pub(super) fn read_stock(row: &AnyRow, at: usize) -> sqlx::Result<Stock> {
+pub(in crate::catalog) fn read_stock(row: &AnyRow, at: usize) -> sqlx::Result<Stock> {
     Ok(Stock {
         on_hand: row.try_get(at)?,
         reserved: row.try_get(at + 1)?,
@@ -433,13 +434,4 @@ pub(super) fn read_stock(row: &AnyRow, at: usize) -> sqlx::Result<Stock> {
         movement_seq: row.try_get(at + 7)?,
         version: row.try_get(at + 8)?,
     })
-}
-
-fn parsed<T: std::str::FromStr>(row: &AnyRow, at: usize) -> sqlx::Result<T>
-where
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    let text: String = row.try_get(at)?;
-    text.parse()
-        .map_err(|err| sqlx::Error::Decode(Box::new(err)))
 }

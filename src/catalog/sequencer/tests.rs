@@ -315,7 +315,7 @@ async fn a_buyer_cannot_pass_the_limit_by_asking_in_parallel() {
     submit(&it.app, receive(0, 100), Alone).await.unwrap();
     let settings = wish(What::Settings {
         variant: variant(0),
-        if_version: 2,
+        if_version: Some(2),
         settings: Settings {
             per_buyer_limit: Some(Some(3)),
             ..Settings::default()

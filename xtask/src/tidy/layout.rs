@@ -14,7 +14,7 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 21] = [
+const MORE: [(&str, &str, &str); 28] = [
     ("ledger", "signer", "the key that signs day closes"),
     ("ledger", "book", "what posting does, on accounts in memory"),
     (
@@ -98,6 +98,33 @@ const MORE: [(&str, &str, &str); 21] = [
         "accounts",
         "audit",
         "the audit log, which the changes of all modules write",
+    ),
+    (
+        "creators",
+        "rights",
+        "what operators may do: bits, presets, and the question whether one may",
+    ),
+    (
+        "creators",
+        "operators",
+        "who operates a creator, over HTTP: invitations, changes, ends",
+    ),
+    (
+        "accounts",
+        "me",
+        "what people do with their own account, over HTTP",
+    ),
+    (
+        "accounts",
+        "password",
+        "which passwords are good enough, and how they are hashed",
+    ),
+    ("accounts", "keys", "API keys: their rows"),
+    ("accounts", "sessions", "logins that are open: their rows"),
+    (
+        "accounts",
+        "scopes",
+        "what callers may do: roles, and the scopes of keys",
     ),
     (
         "accounts",

@@ -1,0 +1,49 @@
+//! Expiry (commerce.md 11): what is not paid in time gives its stock back.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::close::{self, CloseError};
+use super::store;
+use crate::app::App;
+use crate::catalog::Released;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Checkouts of one pass.
+const PASS_MAX: i64 = 1_000;
+
+/// Runs for ever; may be dropped at any time, since each close is one transaction.
+pub(crate) async fn run(app: App) {
+    loop {
+        if let Err(err) = expire_due(&app).await {
+            warn!(error = &err as &dyn std::error::Error, "expiring checkouts failed");
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Closes what is due; how many were closed.
+pub(super) async fn expire_due(app: &App) -> sqlx::Result<usize> {
+    let mut reader = app.db.readers().acquire().await?;
+    let due = store::due(&mut reader, app.clock.now(), PASS_MAX).await?;
+    if due.is_empty() {
+        return Ok(0);
+    }
+    let found = store::checkouts(&mut reader, "", due).await?;
+    drop(reader);
+    let closing = found.values();
+    let closing = closing.map(|it| close::close(app, it, (Released::Expired, "system".into())));
+    let mut closed = 0;
+    for outcome in join_all(closing).await {
+        match outcome {
+            Ok(()) => closed += 1,
+            // Paid or cancelled meanwhile.
+            Err(CloseError::Moved) => {}
+            Err(CloseError::Api(err)) => warn!(error.code = err.word(), "a checkout stays open"),
+        }
+    }
+    Ok(closed)
+}
