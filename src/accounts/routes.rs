@@ -17,7 +17,7 @@ use super::audit::{Entry, audit};
 use super::extract::{COOKIE_NAME, Principal};
 use super::me::{self, MeView};
 use super::model::{
-    Account, BIO, BIRTH_YEAR_MIN, DISPLAY_NAME, Handle, HandleError, LOCALE_DEFAULT, Profile,
+    BIO, BIRTH_YEAR_MIN, DISPLAY_NAME, Handle, HandleError, LOCALE_DEFAULT, Profile, State,
     TZ_DEFAULT, folded, is_locale, is_tz,
 };
 use super::password::{HashersBusy, Password, Weakness};
@@ -262,16 +262,14 @@ async fn enter(
 enum Way {
     Password(AccountId),
     /// A recovery code, and the hash of the new password.
-    Code(Option<Account>, String, String),
+    Code(Option<(AccountId, State)>, String, String),
 }
 
 async fn open(app: &App, origin: &Origin, call: Call, way: Way) -> Result<Response, ApiError> {
     let now = app.clock.now();
     let principal = match &way {
         Way::Password(id) => id.to_string(),
-        Way::Code(account, ..) => account
-            .as_ref()
-            .map_or_else(String::new, |it| it.id.to_string()),
+        Way::Code(account, ..) => account.map_or_else(String::new, |(id, _)| id.to_string()),
     };
     let mut run = match wire::begin(app, &format!("login:{principal}"), call.clone()).await? {
         Begin::Replay(answer) => return Ok(answer),
@@ -282,7 +280,6 @@ async fn open(app: &App, origin: &Origin, call: Call, way: Way) -> Result<Respon
         let (id, diff) = match way {
             Way::Password(id) => (id, json!({ "session": "started" })),
             Way::Code(account, code, phc) => {
-                let account = account.map(|it| (it.id, it.state));
                 let id = service::recover(&mut run.tx, now, account, (&code, &phc)).await?;
                 (id, json!({ "password": "recovered" }))
             }
@@ -344,6 +341,7 @@ async fn reenter(
     let phc = body.password.hash(app).await?;
     let account = store::find_named(&app.db, handle.as_str()).await?;
     let code = body.recovery_code.reveal().to_owned();
+    let account = account.map(|it| (it.id, it.state));
     open(app, origin, call, Way::Code(account, code, phc)).await
 }
 

@@ -8,13 +8,12 @@ use sqlx::any::AnyRow;
 
 use crate::clock::Timestamp;
 use crate::db::{parsed, select_in};
-use crate::ids::{MerchantId, PriceId, ProductId, VariantId};
+use crate::ids::{MerchantId, PriceId, VariantId};
 use crate::money::{Currency, Money};
 
 /// A variant as it is sold.
 #[derive(Clone, Debug)]
 pub(crate) struct Good {
-    pub(crate) product: ProductId,
     pub(crate) merchant: MerchantId,
     pub(crate) title: String,
     /// JSON
@@ -30,9 +29,6 @@ pub(crate) struct Terms {
     pub(crate) currency: Currency,
     pub(crate) shipping_fee: i64,
     pub(crate) fee_bps: i64,
-    pub(crate) reserve_bps: i64,
-    pub(crate) settle_after_days: i64,
-    pub(crate) auto_confirm_days: i64,
 }
 
 /// A row of a price list that is in force.
@@ -51,19 +47,18 @@ pub(crate) async fn goods(
     db: &mut AnyConnection,
     variants: impl IntoIterator<Item = VariantId>,
 ) -> sqlx::Result<HashMap<VariantId, Good>> {
-    let select = "SELECT v.id, v.product_id, v.merchant_id, p.title, v.options, \
-                  p.requires_shipping, v.status, p.status FROM variants v \
+    let select = "SELECT v.id, v.merchant_id, p.title, v.options, p.requires_shipping, \
+                   v.status, p.status FROM variants v \
                   JOIN products p ON p.id = v.product_id WHERE v.id IN";
     let mut goods = HashMap::new();
     for row in select_in(db, select, "", variants).await? {
         let is_active = |at| Ok::<_, sqlx::Error>(row.try_get::<String, _>(at)? == "active");
         let good = Good {
-            product: parsed(&row, 1)?,
-            merchant: parsed(&row, 2)?,
-            title: row.try_get(3)?,
-            options: row.try_get(4)?,
-            requires_shipping: row.try_get::<i64, _>(5)? != 0,
-            is_active: is_active(6)? && is_active(7)?,
+            merchant: parsed(&row, 1)?,
+            title: row.try_get(2)?,
+            options: row.try_get(3)?,
+            requires_shipping: row.try_get::<i64, _>(4)? != 0,
+            is_active: is_active(5)? && is_active(6)?,
         };
         goods.insert(parsed(&row, 0)?, good);
     }
@@ -78,17 +73,13 @@ pub(crate) async fn terms(
     db: &mut AnyConnection,
     merchants: impl IntoIterator<Item = MerchantId>,
 ) -> sqlx::Result<HashMap<MerchantId, Terms>> {
-    let select = "SELECT id, currency, shipping_fee, fee_bps, reserve_bps, settle_after_days, \
-                  auto_confirm_days FROM merchants WHERE id IN";
+    let select = "SELECT id, currency, shipping_fee, fee_bps FROM merchants WHERE id IN";
     let mut terms = HashMap::new();
     for row in select_in(db, select, "", merchants).await? {
         let one = Terms {
             currency: currency(&row, 1)?,
             shipping_fee: row.try_get(2)?,
             fee_bps: row.try_get(3)?,
-            reserve_bps: row.try_get(4)?,
-            settle_after_days: row.try_get(5)?,
-            auto_confirm_days: row.try_get(6)?,
         };
         terms.insert(parsed(&row, 0)?, one);
     }
@@ -108,9 +99,8 @@ pub(crate) async fn in_force(
     // Windows of one kind do not overlap, so that of each kind there is at most one; `sale` is
     // behind `list`.
     let now = now.as_micros();
-    let end = format!(
-        " AND starts_us <= {now} AND (ends_us IS NULL OR ends_us > {now}) ORDER BY kind"
-    );
+    let end =
+        format!(" AND starts_us <= {now} AND (ends_us IS NULL OR ends_us > {now}) ORDER BY kind");
     let mut prices = HashMap::new();
     for row in select_in(db, select, &end, variants).await? {
         let one = InForce {

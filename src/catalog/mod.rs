@@ -12,7 +12,6 @@ mod stock;
 
 pub(crate) use self::goods::{Good, InForce, Terms, goods, in_force, terms};
 pub(crate) use self::sequencer::{
-    Alone, Back, Command, Effect, Hold, Refused, Released, Ride, Seat, Sequencer, Units, Verdict,
-    What, run, submit,
+    Command, Hold, Refused, Released, Ride, Seat, Sequencer, Units, Verdict, What, run, submit,
 };
 pub(crate) use self::stock::routes as stock_routes;

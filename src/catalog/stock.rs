@@ -21,8 +21,8 @@ use crate::clock::Timestamp;
 use crate::db::{Tx, parsed};
 use crate::events::{self, Kind, NewEvent, Stream, SubjectKind};
 use crate::http::{
-    self as wire, ApiError, Bounds, Code, Cursor, IfMatch, Kept, Page, Path, Problem, Query, Seek, Stored,
-    Write,
+    self as wire, ApiError, Bounds, Code, Cursor, IfMatch, Kept, Page, Path, Problem, Query, Seek,
+    Stored, Write,
 };
 use crate::ids::{MerchantId, MovementId, VariantId};
 
@@ -52,7 +52,7 @@ struct StockView {
     safety: i64,
     /// Announced by suppliers, not here
     incoming: i64,
-    /// on_hand − reserved − committed − ring_fenced − safety, at least 0
+    /// What can be sold: `on_hand` less all that is held, at least 0
     available: i64,
     /// Units a buyer may have
     per_buyer_limit: Option<i64>,
@@ -348,9 +348,9 @@ async fn movements(
         })
     };
     let views: Vec<MovementView> = rows.iter().map(read).collect::<Result<_, _>>()?;
-    Ok(Json(cursor.page(views, limit, &seek, |view| {
-        view.seq.to_string()
-    })))
+    Ok(Json(
+        cursor.page(views, limit, &seek, |view| view.seq.to_string()),
+    ))
 }
 
 /// The merchant whose stock it is, if the caller may do this with it.
@@ -512,7 +512,9 @@ impl From<Refused> for ApiError {
             Refused::Changed { on_hand } => {
                 Self::new(Code::StockChanged, says).telling("on_hand", on_hand)
             }
-            Refused::Stale { version } => Self::new(Code::Stale, says).with(ETAG, wire::etag(version)),
+            Refused::Stale { version } => {
+                Self::new(Code::Stale, says).with(ETAG, wire::etag(version))
+            }
             Refused::Busy => Self::busy(std::time::Duration::from_secs(1)),
         }
     }

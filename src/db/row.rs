@@ -14,5 +14,6 @@ where
     T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {
     let text: String = row.try_get(at)?;
-    text.parse().map_err(|err| sqlx::Error::Decode(Box::new(err)))
+    text.parse()
+        .map_err(|err| sqlx::Error::Decode(Box::new(err)))
 }

@@ -69,7 +69,6 @@ pub(crate) enum Code {
     SeveralCurrencies,
     EmptyCart,
     AddressRequired,
-    ExceedsUnshipped,
     InsufficientFunds,
     ProviderNotAvailable,
     IdempotencyKeyMissing,
@@ -161,7 +160,6 @@ impl Code {
             Self::SeveralCurrencies => ("several_currencies", S::UNPROCESSABLE_ENTITY),
             Self::EmptyCart => ("empty_cart", S::UNPROCESSABLE_ENTITY),
             Self::AddressRequired => ("address_required", S::UNPROCESSABLE_ENTITY),
-            Self::ExceedsUnshipped => ("exceeds_unshipped", S::UNPROCESSABLE_ENTITY),
             Self::InsufficientFunds => ("insufficient_funds", S::UNPROCESSABLE_ENTITY),
             Self::ProviderNotAvailable => ("provider_not_available", S::UNPROCESSABLE_ENTITY),
             Self::IdempotencyKeyMissing => ("idempotency_key_missing", S::BAD_REQUEST),
@@ -188,8 +186,8 @@ pub(crate) struct ApiError {
     detail: String,
     bounds: Vec<Bound>,
     retry_after: Option<Duration>,
-    /// What else this code tells.
-    facts: serde_json::Map<String, serde_json::Value>,
+    /// What else this code tells; behind a pointer, since few do.
+    facts: Box<serde_json::Map<String, serde_json::Value>>,
     headers: Vec<(HeaderName, String)>,
     needed: Option<&'static str>,
 }
@@ -201,7 +199,7 @@ impl ApiError {
             detail: detail.into(),
             bounds: Vec::new(),
             retry_after: None,
-            facts: serde_json::Map::new(),
+            facts: Box::default(),
             headers: Vec::new(),
             needed: None,
         }
@@ -292,7 +290,7 @@ impl ApiError {
             request_id: request_id.into(),
             needed: self.needed.map(Into::into),
             errors: self.bounds.clone(),
-            facts: self.facts.clone(),
+            facts: (*self.facts).clone(),
         }
     }
 

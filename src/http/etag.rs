@@ -27,7 +27,9 @@ impl IfMatch {
     /// The version it names, for a test inside a statement; none when any will do.
     pub(crate) fn version(&self) -> Option<i64> {
         let text = self.0.trim();
-        let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let digits = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'));
         let version = digits.and_then(|digits| digits.parse().ok());
         // No thing has version 0.
         (text != "*").then_some(version.unwrap_or(0))
@@ -47,7 +49,7 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
 }
 
 /// The strong tag of a version.
-fn etag(version: i64) -> String {
+pub(crate) fn etag(version: i64) -> String {
     format!("\"{version}\"")
 }
 

@@ -32,7 +32,7 @@ pub(crate) use self::assets::{asset, index};
 pub(crate) use self::body::{Call, NoBody, Path, Query, Write, given, read_body};
 pub(crate) use self::cors::Cors;
 pub(crate) use self::error::{ApiError, Bounds, Code, Problem};
-pub(crate) use self::etag::{IfMatch, tagged};
+pub(crate) use self::etag::{IfMatch, etag, tagged};
 pub(crate) use self::hangup::Hangup;
 pub(crate) use self::health::{counted, install_recorder};
 pub(crate) use self::held::Held;

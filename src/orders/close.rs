@@ -39,7 +39,11 @@ pub(super) async fn close(
     let command = Command {
         actor: actor.clone(),
         what: What::Release {
-            reservations: standing.orders.iter().map(|order| order.reservation).collect(),
+            reservations: standing
+                .orders
+                .iter()
+                .map(|order| order.reservation)
+                .collect(),
             reason,
         },
     };

@@ -19,7 +19,10 @@ const PASS_MAX: i64 = 1_000;
 pub(crate) async fn run(app: App) {
     loop {
         if let Err(err) = expire_due(&app).await {
-            warn!(error = &err as &dyn std::error::Error, "expiring checkouts failed");
+            warn!(
+                error = &err as &dyn std::error::Error,
+                "expiring checkouts failed"
+            );
         }
         sleep(LOOK_EVERY).await;
     }

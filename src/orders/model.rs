@@ -65,11 +65,6 @@ impl Status {
     pub(super) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
-
-    /// Whether money may still be taken for it.
-    pub(super) const fn is_payable(self) -> bool {
-        matches!(self, Self::Reserved | Self::AwaitingPayment)
-    }
 }
 
 /// One line of a wish, and whose it is.
@@ -259,7 +254,10 @@ pub(super) fn compose(
             due: 0,
             lines: Vec::new(),
         });
-        order.items = order.items.checked_add(made.base).ok_or(ComposeError::Amount)?;
+        order.items = order
+            .items
+            .checked_add(made.base)
+            .ok_or(ComposeError::Amount)?;
         if good.requires_shipping {
             order.shipping = terms.shipping_fee;
         }
@@ -272,8 +270,12 @@ pub(super) fn compose(
         count if count > MERCHANTS_MAX => return Err(ComposeError::TooManyMerchants),
         _ => {}
     }
-    let due = orders.values().try_fold(0_i64, |sum, it| sum.checked_add(it.due));
-    let due = due.filter(|due| *due <= AMOUNT_MAX).ok_or(ComposeError::Amount)?;
+    let due = orders
+        .values()
+        .try_fold(0_i64, |sum, it| sum.checked_add(it.due));
+    let due = due
+        .filter(|due| *due <= AMOUNT_MAX)
+        .ok_or(ComposeError::Amount)?;
     Ok(Checkout {
         id: ids.checkout,
         payment: ids.payment,
@@ -289,7 +291,9 @@ fn made_line(
     (price, terms): (&InForce, &Terms),
 ) -> Result<Line, ComposeError> {
     let unit_price = price.price.amount_minor();
-    let base = unit_price.checked_mul(wish.quantity).ok_or(ComposeError::Amount)?;
+    let base = unit_price
+        .checked_mul(wish.quantity)
+        .ok_or(ComposeError::Amount)?;
     let kind = if price.is_sale { "sale" } else { "list" };
     let explain = serde_json::json!([{ "kind": kind, "price_id": price.id, "amount": unit_price }]);
     Ok(Line {

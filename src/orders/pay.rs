@@ -198,7 +198,11 @@ fn paid(standing: &Standing) -> Going {
         payment: standing.payment,
         to: Status::Paid,
         captured: standing.due.amount_minor(),
-        orders: standing.orders.iter().map(|it| (it.id, it.status)).collect(),
+        orders: standing
+            .orders
+            .iter()
+            .map(|it| (it.id, it.status))
+            .collect(),
         event: "paid",
         actor: standing.buyer.to_string(),
     }
@@ -221,7 +225,12 @@ fn paid_events(standing: &Standing) -> Vec<NewEvent> {
         data: json!({ "payment_id": standing.payment, "checkout_id": standing.id,
             "provider": "wallet", "amount": standing.due }),
     };
-    standing.orders.iter().map(order).chain([captured]).collect()
+    standing
+        .orders
+        .iter()
+        .map(order)
+        .chain([captured])
+        .collect()
 }
 
 impl From<Refused> for super::close::CloseError {

@@ -25,7 +25,10 @@ pub(super) async fn place(app: &App, write: Kept, wish: Wish) -> Result<Stored, 
     let goods = catalog::goods(&mut reader, variants.clone()).await?;
     drop(reader);
     let sequencer = app.parts.part::<Sequencer>();
-    if let Some(refused) = variants.clone().find_map(|variant| sequencer.sold_out(variant)) {
+    if let Some(refused) = variants
+        .clone()
+        .find_map(|variant| sequencer.sold_out(variant))
+    {
         // Whoever won hears again that they won.
         return match write.stored().await? {
             Some(stored) => Ok(stored),
@@ -98,7 +101,10 @@ impl Ride for PlaceRide {
             if !matches!(seat.verdict, Verdict::Waiting) {
                 continue;
             }
-            if unpaid.get(&seat.ride.wish.buyer).is_some_and(|n| *n >= UNPAID_MAX) {
+            if unpaid
+                .get(&seat.ride.wish.buyer)
+                .is_some_and(|n| *n >= UNPAID_MAX)
+            {
                 let detail = format!("pay or cancel one of your {UNPAID_MAX} unpaid checkouts");
                 let refusal = ApiError::new(Code::RateLimited, detail);
                 seat.verdict = Verdict::Refused(refusal.after(Duration::from_secs(60)));
@@ -126,7 +132,8 @@ impl Ride for PlaceRide {
         events::append_all(tx, now, &news).await?;
         for seat in seats.iter_mut() {
             if let (Verdict::Admitted(_), Some(checkout)) = (&seat.verdict, &seat.ride.checkout) {
-                let view = CheckoutView::placed(&seat.ride.wish, checkout, (now, seat.ride.expires_at));
+                let view =
+                    CheckoutView::placed(&seat.ride.wish, checkout, (now, seat.ride.expires_at));
                 let body = serde_json::to_vec(&view);
                 let body = body.map_err(|err| sqlx::Error::Encode(err.into()))?;
                 seat.verdict = Verdict::Answered(Stored {

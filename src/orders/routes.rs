@@ -122,7 +122,7 @@ pub(super) struct LineView {
     options: Value,
     quantity: i64,
     unit_price: Money,
-    /// quantity × unit_price
+    /// `quantity` × `unit_price`
     base: Money,
 }
 
@@ -230,7 +230,10 @@ impl CheckoutView {
                     base: money(line.base),
                 })
                 .collect(),
-            ship_to: wish.ship_to.as_ref().and_then(|to| serde_json::to_value(to).ok()),
+            ship_to: wish
+                .ship_to
+                .as_ref()
+                .and_then(|to| serde_json::to_value(to).ok()),
             paid_at: None,
             version: 1,
             created_at: now,
@@ -395,9 +398,12 @@ async fn list(
     let walk = (test, order, from.as_str());
     let orders = store::orders_of(&mut reader, buyer, walk, i64::from(limit) + 1).await?;
     let views = orders.into_iter().map(OrderView::from).collect();
-    Ok(Json(cursor.page(views, limit, &seek, |view: &OrderView| {
-        view.id.to_string()
-    })))
+    Ok(Json(cursor.page(
+        views,
+        limit,
+        &seek,
+        |view: &OrderView| view.id.to_string(),
+    )))
 }
 
 /// Shows an order of the caller; of anybody to an operator or auditor.
@@ -463,8 +469,7 @@ async fn cancel(
     let found = store::checkouts(&mut reader, "", [id]).await?.remove(&id);
     drop(reader);
     let is_operator = who.is_platform(Role::Operator);
-    let may_cancel =
-        |buyer| is_operator || who.account().is_ok_and(|account| account == buyer);
+    let may_cancel = |buyer| is_operator || who.account().is_ok_and(|account| account == buyer);
     let found = found.filter(|it| may_cancel(it.buyer));
     let found = found.ok_or_else(ApiError::not_found)?;
     match close::close(&app, &found, (Released::Cancelled, who.name())).await {

@@ -37,7 +37,10 @@ pub(super) async fn insert(
     insert_payments(tx, now, placed).await?;
     let orders = placed.iter();
     let orders = orders.flat_map(|(wish, checkout, _)| {
-        checkout.orders.iter().map(move |order| (*wish, *checkout, order))
+        checkout
+            .orders
+            .iter()
+            .map(move |order| (*wish, *checkout, order))
     });
     let orders: Vec<(&Wish, &Checkout, &Order)> = orders.collect();
     insert_orders(tx, now, &orders).await?;
@@ -313,15 +316,18 @@ pub(super) async fn add_lines(
     let ids = orders.iter().map(|order| order.id);
     let mut lines: BTreeMap<OrderId, Vec<StandingLine>> = BTreeMap::new();
     for row in select_in(db, select, " ORDER BY order_id, id", ids).await? {
-        lines.entry(parsed(&row, 0)?).or_default().push(StandingLine {
-            id: parsed(&row, 1)?,
-            variant: parsed(&row, 2)?,
-            title: row.try_get(3)?,
-            options: row.try_get(4)?,
-            quantity: row.try_get(5)?,
-            unit_price: row.try_get(6)?,
-            base: row.try_get(7)?,
-        });
+        lines
+            .entry(parsed(&row, 0)?)
+            .or_default()
+            .push(StandingLine {
+                id: parsed(&row, 1)?,
+                variant: parsed(&row, 2)?,
+                title: row.try_get(3)?,
+                options: row.try_get(4)?,
+                quantity: row.try_get(5)?,
+                unit_price: row.try_get(6)?,
+                base: row.try_get(7)?,
+            });
     }
     for order in orders {
         order.lines = lines.remove(&order.id).unwrap_or_default();

@@ -10,6 +10,8 @@ use crate::accounts::{self, Role};
 use crate::app::App;
 use crate::clock::Clock;
 
+const ROLES: &str = "operator|moderator|ads_reviewer|policy_author|policy_approver|auditor";
+
 /// What an administrator does.
 #[derive(Debug, Subcommand)]
 pub(super) enum Task {
@@ -36,8 +38,8 @@ pub(super) enum Task {
         /// Whose account
         #[arg(long, value_name = "NAME")]
         handle: String,
-        /// operator, moderator, ads_reviewer, policy_author, policy_approver or auditor
-        #[arg(long, value_parser = role)]
+        /// The role
+        #[arg(long, value_parser = role, value_name = ROLES)]
         role: Role,
     },
 }
@@ -86,6 +88,5 @@ async fn follow(app: &App, task: Task) -> Result<String, Failure> {
 }
 
 fn role(text: &str) -> Result<Role, String> {
-    let names = Role::ALL.map(Role::as_str).join(", ");
-    Role::parse(text).ok_or_else(|| format!("one of {names}"))
+    Role::parse(text).ok_or_else(|| format!("one of {ROLES}"))
 }

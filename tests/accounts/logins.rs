@@ -1,9 +1,10 @@
 //! Logging in and out: sessions, cookies, wrong passwords, recovery, suspension.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{PASSWORD, Person, is, refusal, send};
 use crate::support::{Answer, TestServer, redacted};

@@ -8,7 +8,6 @@ use super::{Answer, NOON, TestServer};
 
 /// One shop, one product, variants of one price.
 pub(crate) struct Shop {
-    pub(crate) merchant: String,
     pub(crate) variants: Vec<String>,
 }
 
@@ -65,7 +64,6 @@ impl Shop {
             assert_eq!(received.status, 201, "{}", received.text);
         }
         Self {
-            merchant,
             variants: made.into_iter().map(|(_, variant)| variant).collect(),
         }
     }
@@ -137,7 +135,10 @@ impl Buyer {
         key: &str,
         (path, body): (&str, &Value),
     ) -> Answer {
-        let request = server.client.post(server.url(path)).bearer_auth(&self.token);
+        let request = server
+            .client
+            .post(server.url(path))
+            .bearer_auth(&self.token);
         let request = request.header("Idempotency-Key", key).json(body);
         Answer::of(request.send().await.unwrap()).await
     }

@@ -23,6 +23,10 @@ pub(crate) enum What {
         expires_at: Timestamp,
         holds: Vec<Hold>,
     },
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "its first caller is a late payment")
+    )]
     /// Reserves and confirms in one: an order that was paid after its stock went back.
     Revive { buyer: AccountId, hold: Hold },
     /// What was held is sold.
@@ -53,8 +57,13 @@ pub(crate) enum What {
         if_version: Option<i64>,
         settings: Settings,
     },
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "its first caller is a shipment")
+    )]
     /// Sold units leave.
     Ship { order: OrderId, lines: Vec<Units> },
+    #[cfg_attr(not(test), expect(dead_code, reason = "its first caller is a refund"))]
     /// Sold units of an order come back, or are given up.
     Restock {
         order: OrderId,
@@ -79,6 +88,7 @@ pub(crate) struct Units {
 }
 
 /// How sold units come back.
+#[cfg_attr(not(test), expect(dead_code, reason = "its first caller is a refund"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Back {
     /// Never sent: on sale again.

@@ -277,13 +277,11 @@ impl Desk {
 
     /// Leaves the desk to whoever comes next, at once.
     async fn leave(mut self) {
-        if let Some(epoch) = self.epoch {
-            if let Err(err) = self.extend(epoch, Duration::ZERO).await {
-                warn!(
-                    error = &err as &dyn std::error::Error,
-                    "the stock lease was not given up"
-                );
-            }
+        if let Some(epoch) = self.epoch
+            && let Err(err) = self.extend(epoch, Duration::ZERO).await
+        {
+            let error = &err as &dyn std::error::Error;
+            warn!(error, "the stock lease was not given up");
         }
     }
 }

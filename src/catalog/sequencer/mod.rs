@@ -22,13 +22,13 @@ use dashmap::DashMap;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 pub(crate) use self::command::{
-    Back, COUNTER_MAX, Command, Effect, Hold, Movement, Reason, Refused, Released, Settings, Stock,
+    COUNTER_MAX, Command, Effect, Hold, Movement, Reason, Refused, Released, Settings, Stock,
     Units, What,
 };
 pub(crate) use self::desk::run;
-pub(super) use self::store::read_stock;
 use self::ride::Queued;
-pub(crate) use self::ride::{Alone, Ride, Seat, Verdict};
+pub(crate) use self::ride::{Ride, Seat, Verdict};
+pub(super) use self::store::read_stock;
 use crate::app::App;
 use crate::ids::VariantId;
 

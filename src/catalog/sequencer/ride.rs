@@ -42,13 +42,15 @@ pub(crate) trait Ride: Send + Sync + Sized + 'static {
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
 }
 
+/// What a caller hears.
+type Outcome<R> = Result<<R as Ride>::Answer, <R as Ride>::Refusal>;
+
 /// One command of a batch, with what became of it.
-#[derive(Debug)]
 pub(crate) struct Seat<R: Ride> {
     pub(crate) ride: R,
     pub(crate) verdict: Verdict<R>,
     place: usize,
-    answer: oneshot::Sender<Result<R::Answer, R::Refusal>>,
+    answer: oneshot::Sender<Outcome<R>>,
 }
 
 /// How far a command is.
@@ -88,14 +90,11 @@ impl fmt::Debug for Queued {
 
 struct Rider<R: Ride> {
     ride: R,
-    answer: oneshot::Sender<Result<R::Answer, R::Refusal>>,
+    answer: oneshot::Sender<Outcome<R>>,
 }
 
 impl Queued {
-    pub(super) fn new<R: Ride>(
-        command: Command,
-        ride: R,
-    ) -> (Self, oneshot::Receiver<Result<R::Answer, R::Refusal>>) {
+    pub(super) fn new<R: Ride>(command: Command, ride: R) -> (Self, oneshot::Receiver<Outcome<R>>) {
         let (answer, heard) = oneshot::channel();
         let queued = Self {
             command,
@@ -300,31 +299,5 @@ impl Batch {
         self.groups
             .into_iter()
             .for_each(|(_, group)| group.refuse());
-    }
-}
-
-/// A command that carries nothing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Alone;
-
-impl Ride for Alone {
-    type Answer = Effect;
-    type Refusal = Refused;
-
-    fn touches(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    async fn prepare(_: &mut Tx, _: Timestamp, _: &mut [Seat<Self>]) -> sqlx::Result<()> {
-        Ok(())
-    }
-
-    async fn write(_: &mut Tx, _: Timestamp, seats: &mut [Seat<Self>]) -> sqlx::Result<()> {
-        for seat in seats {
-            if let Verdict::Admitted(effect) = &mut seat.verdict {
-                seat.verdict = Verdict::Answered(std::mem::take(effect));
-            }
-        }
-        Ok(())
     }
 }

@@ -70,9 +70,7 @@ pub(super) async fn load<'a>(
 
 fn ending(command: &Command) -> Vec<ReservationId> {
     match &command.what {
-        What::Confirm { reservations } | What::Release { reservations, .. } => {
-            reservations.clone()
-        }
+        What::Confirm { reservations } | What::Release { reservations, .. } => reservations.clone(),
         _ => Vec::new(),
     }
 }
@@ -229,7 +227,8 @@ async fn load_units<'a>(
         let select = "SELECT buyer_id, units, scope_id FROM buyer_units WHERE buyer_id IN";
         let end = format!(" AND scope_id = '{variant}'");
         for row in select_in(tx, select, &end, &buyers).await? {
-            book.units.insert((parsed(&row, 0)?, variant), row.try_get(1)?);
+            book.units
+                .insert((parsed(&row, 0)?, variant), row.try_get(1)?);
         }
     }
     Ok(())

@@ -4,11 +4,38 @@ use proptest::prelude::*;
 use sqlx::Row as _;
 
 use super::book::Book;
+use super::command::Back;
 use super::*;
 use crate::app::Fixture;
 use crate::clock::Timestamp;
-use crate::db::{Bound, Bulk, NOON};
+use crate::db::{Bound, Bulk, NOON, Tx};
 use crate::ids::{AccountId, MerchantId, OrderId, ProductId, ReservationId};
+
+/// A command that carries nothing.
+#[derive(Clone, Copy, Debug)]
+struct Alone;
+
+impl Ride for Alone {
+    type Answer = Effect;
+    type Refusal = Refused;
+
+    fn touches(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn prepare(_: &mut Tx, _: Timestamp, _: &mut [Seat<Self>]) -> sqlx::Result<()> {
+        Ok(())
+    }
+
+    async fn write(_: &mut Tx, _: Timestamp, seats: &mut [Seat<Self>]) -> sqlx::Result<()> {
+        for seat in seats {
+            if let Verdict::Admitted(effect) = &mut seat.verdict {
+                seat.verdict = Verdict::Answered(std::mem::take(effect));
+            }
+        }
+        Ok(())
+    }
+}
 
 fn variant(n: usize) -> VariantId {
     VariantId::derived(&["variant", &n.to_string()])
@@ -368,4 +395,49 @@ async fn a_stale_owner_touches_no_row() {
     let refused = submit(&it.app, reserve(0, 0, &[(0, 1)]), Alone).await;
     assert_eq!(refused, Err(Refused::Busy));
     assert_eq!(number(&it, "SELECT reserved FROM stock").await, 0);
+}
+
+/// What was sold and is given back is on sale again, lost, or on the shelf as it was returned; and
+/// what went back before it was paid is had again only while there is some.
+#[test]
+fn sold_units_come_back_as_they_were_given_up() {
+    let mut book = Book::default();
+    book.stock.insert(variant(0), stock(5, None));
+    let units = |quantity| Units {
+        variant: variant(0),
+        quantity,
+    };
+    let revive = |n: usize, quantity| {
+        wish(What::Revive {
+            buyer: buyer(0),
+            hold: Hold {
+                reservation: reservation(n),
+                order: OrderId::derived(&["order", &n.to_string()]),
+                lines: vec![units(quantity)],
+            },
+        })
+    };
+    assert!(book.decide(NOON, &revive(0, 4)).is_ok());
+    let refused = book.decide(NOON, &revive(1, 2));
+    let left = Refused::Insufficient {
+        variant: variant(0),
+        left: 1,
+    };
+    assert_eq!(refused, Err(left));
+    let restock = |lines: &[(i64, Back)]| {
+        let lines = lines
+            .iter()
+            .map(|(quantity, back)| (units(*quantity), *back));
+        wish(What::Restock {
+            order: OrderId::derived(&["order", "0"]),
+            lines: lines.collect(),
+        })
+    };
+    let too_much = restock(&[(3, Back::Unshipped), (2, Back::Lost)]);
+    assert_eq!(book.decide(NOON, &too_much), Err(Refused::InvalidState));
+    let lines = [(2, Back::Unshipped), (1, Back::Lost), (1, Back::Returned)];
+    assert!(book.decide(NOON, &restock(&lines)).is_ok());
+    let is = book.stock[&variant(0)];
+    assert_eq!((is.on_hand, is.reserved, is.committed), (5, 0, 1));
+    assert_eq!(is.available(), 4);
 }

@@ -14,7 +14,33 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 28] = [
+const MORE: [(&str, &str, &str); 34] = [
+    (
+        "catalog",
+        "goods",
+        "what an order needs to know of variants",
+    ),
+    (
+        "catalog",
+        "stock",
+        "stock over HTTP, apart from shops and products",
+    ),
+    (
+        "orders",
+        "place",
+        "placing, as a rider on the reservation of stock",
+    ),
+    (
+        "orders",
+        "pay",
+        "paying out of a wallet, as a rider on the confirmation of stock",
+    ),
+    (
+        "orders",
+        "close",
+        "expiring and cancelling, as a rider on the release of stock",
+    ),
+    ("payments", "wallet", "the wallet as a provider"),
     ("ledger", "signer", "the key that signs day closes"),
     ("ledger", "book", "what posting does, on accounts in memory"),
     (
