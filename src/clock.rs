@@ -43,6 +43,11 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// The last whole millisecond that is not after this moment: what is shown of it.
+    pub const fn whole_millis(self) -> Self {
+        Self(self.0.div_euclid(1_000) * 1_000)
+    }
+
     /// The same moment as a date and time; the epoch when it lies outside the calendar.
     pub fn to_datetime(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)

@@ -60,6 +60,7 @@ fn described() -> OpenApiRouter<App> {
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(accounts::routes())
+        .merge(catalog::routes())
         .merge(catalog::stock_routes())
         .merge(creators::routes())
         .merge(rooms::routes())

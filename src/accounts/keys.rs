@@ -91,10 +91,6 @@ pub(crate) struct Key {
     pub(crate) prefix: String,
     pub(crate) last4: String,
     pub(crate) scopes: Vec<String>,
-    #[expect(
-        dead_code,
-        reason = "the keys of merchants show it, those of accounts have none"
-    )]
     pub(crate) ip_allow: Vec<String>,
     pub(crate) creator: Option<CreatorId>,
     pub(crate) expires_at: Option<Timestamp>,
@@ -200,6 +196,38 @@ pub(crate) async fn keys_of(db: &Db, owner: Owner, now: Timestamp) -> sqlx::Resu
         .bind(now.as_micros());
     let rows = query.fetch_all(db.readers()).await?;
     rows.iter().map(read).collect()
+}
+
+/// A valid key and whose it is.
+pub(crate) async fn key_by_id(
+    tx: &mut Tx,
+    now: Timestamp,
+    id: KeyId,
+) -> sqlx::Result<Option<(Owner, Key)>> {
+    let sql = "SELECT id, name, prefix, last4, scopes, ip_allow, creator_id, expires_us, \
+               last_used_us, created_us, owner_kind, owner_id FROM api_keys WHERE id = $1 \
+               AND revoked_us IS NULL AND (expires_us IS NULL OR expires_us > $2)";
+    let query = sqlx::query(sql).bind(id.to_string()).bind(now.as_micros());
+    let Some(row) = tx.fetch_optional(query).await? else {
+        return Ok(None);
+    };
+    let (kind, owner): (String, String) = (row.try_get(10)?, row.try_get(11)?);
+    Ok(Some((Owner::parse(&kind, &owner)?, read(&row)?)))
+}
+
+/// Lets a valid key without an end be valid until `at` only; `false` if it has an end already.
+pub(crate) async fn end_key(
+    tx: &mut Tx,
+    now: Timestamp,
+    (id, at): (KeyId, Timestamp),
+) -> sqlx::Result<bool> {
+    let sql = "UPDATE api_keys SET expires_us = $2, version = version + 1, updated_us = $3 \
+               WHERE id = $1 AND revoked_us IS NULL AND expires_us IS NULL";
+    let query = sqlx::query(sql)
+        .bind(id.to_string())
+        .bind(at.as_micros())
+        .bind(now.as_micros());
+    Ok(tx.execute(query).await?.rows_affected() == 1)
 }
 
 fn read(row: &AnyRow) -> sqlx::Result<Key> {

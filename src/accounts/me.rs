@@ -100,7 +100,7 @@ async fn me(AppState(app): AppState<App>, who: Principal) -> Result<Response, Ap
 /// What changes of a profile; what is missing stays.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeBody {
+struct ChangeMeBody {
     /// 1 to 40 characters
     display_name: Option<String>,
     /// At most 1 000 characters
@@ -115,7 +115,7 @@ struct ChangeBody {
     birth_year: Option<Option<i64>>,
 }
 
-impl ChangeBody {
+impl ChangeMeBody {
     fn apply(self, account: &mut Account, now: Timestamp) -> Result<(), ApiError> {
         let replace = |old: &mut String, new: Option<String>| {
             if let Some(new) = new {
@@ -159,7 +159,8 @@ impl ChangeBody {
 }
 
 /// Changes the caller's own profile.
-#[utoipa::path(patch, path = "/me", tag = "accounts", request_body = ChangeBody,
+#[utoipa::path(patch, path = "/me", operation_id = "change_me",
+    tag = "accounts", request_body = ChangeMeBody,
     params(("If-Match" = String, Header)), security(("bearer" = [])),
     responses((status = 200, body = MeView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -168,7 +169,7 @@ async fn change(
     AppState(app): AppState<App>,
     who: Principal,
     wanted: IfMatch,
-    Write { body, call }: Write<ChangeBody>,
+    Write { body, call }: Write<ChangeMeBody>,
 ) -> Result<Response, ApiError> {
     let (id, session) = who.session()?;
     let now = app.clock.now();
@@ -223,7 +224,7 @@ impl WalkQuery {
 
 /// A login that is open.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct SessionView {
+struct OpenSessionView {
     #[schema(value_type = String)]
     id: SessionId,
     /// The network it was opened from
@@ -240,7 +241,7 @@ struct SessionView {
     created_at: Timestamp,
 }
 
-impl SessionView {
+impl OpenSessionView {
     fn new(session: Session, current: SessionId) -> Self {
         Self {
             is_current: session.id == current,
@@ -257,16 +258,16 @@ impl SessionView {
 /// Lists the caller's open sessions, newest first.
 #[utoipa::path(get, path = "/me/sessions", tag = "accounts", params(WalkQuery),
     security(("bearer" = [])),
-    responses((status = 200, body = Page<SessionView>), (status = "4XX", body = Problem,
+    responses((status = 200, body = Page<OpenSessionView>), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
 async fn list_sessions(
     AppState(app): AppState<App>,
     who: Principal,
     Query(query): Query<WalkQuery>,
-) -> Result<Json<Page<SessionView>>, ApiError> {
+) -> Result<Json<Page<OpenSessionView>>, ApiError> {
     let (account, current) = who.session()?;
     let all = sessions::list(&app.db, account, app.clock.now()).await?;
-    let views = all.into_iter().map(|it| SessionView::new(it, current));
+    let views = all.into_iter().map(|it| OpenSessionView::new(it, current));
     let list = format!("sessions {account}");
     let page = query.page(&app, (&list, views.collect()), |it| it.id.to_string())?;
     Ok(Json(page))
@@ -485,7 +486,8 @@ async fn list_keys(
 }
 
 /// Makes a key of the caller's account: it may do what its scopes say and the account may.
-#[utoipa::path(post, path = "/me/api_keys", tag = "accounts", request_body = KeyBody,
+#[utoipa::path(post, path = "/me/api_keys", operation_id = "add_api_key",
+    tag = "accounts", request_body = KeyBody,
     security(("bearer" = [])),
     responses((status = 201, body = NewKeyView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -523,8 +525,8 @@ async fn add_key(
 }
 
 /// Deletes one of the caller's keys.
-#[utoipa::path(delete, path = "/me/api_keys/{id}", tag = "accounts",
-    params(("id" = String, Path)), security(("bearer" = [])),
+#[utoipa::path(delete, path = "/me/api_keys/{id}", operation_id = "delete_api_key",
+    tag = "accounts",    params(("id" = String, Path)), security(("bearer" = [])),
     responses((status = 204), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
 #[tracing::instrument(name = "accounts.delete_key", skip_all, fields(key.id = %id))]

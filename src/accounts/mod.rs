@@ -25,7 +25,10 @@ mod tests;
 
 pub(crate) use self::audit::{Entry, audit};
 pub(crate) use self::extract::Principal;
-pub(crate) use self::keys::key_is_valid;
+pub(crate) use self::keys::{
+    Key, MadeKey, NewKey, Owner, add_key, count_keys, end_key, key_by_id, key_is_valid, keys_of,
+    revoke_key,
+};
 pub(crate) use self::model::{Handle, HandleError, folded};
 pub(crate) use self::routes::routes;
 pub(crate) use self::scopes::{Resource, Role, Scope, Verb};

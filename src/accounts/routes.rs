@@ -387,7 +387,7 @@ struct AccountView {
 }
 
 /// Shows an account by id or handle. One that is suspended or closing is shown to staff only.
-#[utoipa::path(get, path = "/accounts/{id}", tag = "accounts",
+#[utoipa::path(get, path = "/accounts/{id}", operation_id = "show_account", tag = "accounts",
     params(("id" = String, Path, description = "id or handle")),
     responses((status = 200, body = AccountView), (status = 404, body = Problem,
         content_type = "application/problem+json")))]

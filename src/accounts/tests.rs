@@ -133,7 +133,7 @@ async fn key(it: &Fixture, owner: Owner, scopes: &[&str], ip_allow: &[&str]) -> 
         expires_at: Some(NOON.plus(Duration::from_secs(60))),
     };
     let mut tx = it.db().begin().await.unwrap();
-    let made = keys::add_key(&mut tx, NOON, &key).await.unwrap();
+    let made = add_key(&mut tx, NOON, &key).await.unwrap();
     tx.commit().await.unwrap();
     made.secret
 }

@@ -6,8 +6,9 @@ use super::Config;
 
 /// Keys, and sections with their dot, that count as soon as they are read again. The others belong
 /// to what is made once: sockets, the database, files.
-const RELOADABLE: [&str; 15] = [
+const RELOADABLE: [&str; 16] = [
     "accounts.",
+    "merchants.",
     "convert.",
     "flv.",
     "http.cors_origins",
@@ -75,6 +76,7 @@ impl Config {
         next.publish = newer.publish.clone();
         next.flv = newer.flv.clone();
         next.accounts = newer.accounts.clone();
+        next.merchants = newer.merchants.clone();
         next.limits = newer.limits.clone();
         next.shutdown = newer.shutdown.clone();
         next.values.take(&newer.values, is_taken);

@@ -42,6 +42,7 @@ pub struct Config {
     pub publish: Publish,
     pub limits: Limits,
     pub accounts: Accounts,
+    pub merchants: Merchants,
     pub ledger: Ledger,
     pub db: Db,
     pub log: Log,
@@ -235,6 +236,12 @@ pub struct Accounts {
     pub open: bool,
 }
 
+#[derive(Clone, Debug)]
+pub struct Merchants {
+    /// Whether everyone may open a shop.
+    pub open: bool,
+}
+
 #[derive(Clone)]
 pub struct Db {
     /// May hold a password: never logged.
@@ -339,6 +346,9 @@ impl Config {
             },
             accounts: Accounts {
                 open: reader.value("accounts.open", "true or false"),
+            },
+            merchants: Merchants {
+                open: reader.value("merchants.open", "true or false"),
             },
             ledger: Ledger::read(reader),
             db: Db {

@@ -93,7 +93,8 @@ struct WalkQuery {
 }
 
 /// Lists those who operate a creator and those who are asked to.
-#[utoipa::path(get, path = "/creators/{id}/operators", tag = "creators",
+#[utoipa::path(get, path = "/creators/{id}/operators", operation_id = "list_operators",
+    tag = "creators",
     params(("id" = String, Path), WalkQuery), security(("bearer" = [])),
     responses((status = 200, body = Page<OperatorView>), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -235,7 +236,7 @@ async fn invite(
 /// Other permissions; what is missing stays.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeBody {
+struct ChangeOperatorBody {
     /// A set of permissions; or give `bits`
     #[serde(default)]
     preset: Option<String>,
@@ -248,7 +249,7 @@ struct ChangeBody {
     expires_at: Option<Option<String>>,
 }
 
-impl ChangeBody {
+impl ChangeOperatorBody {
     fn parse(&self, old: &Operator, now: Timestamp) -> Result<Grant, ApiError> {
         let expires_at = match &self.expires_at {
             None => old.expires_at,
@@ -267,9 +268,10 @@ impl ChangeBody {
 }
 
 /// Changes what an operator may do.
-#[utoipa::path(patch, path = "/creators/{id}/operators/{account_id}", tag = "creators",
+#[utoipa::path(patch, path = "/creators/{id}/operators/{account_id}",
+    operation_id = "change_operator", tag = "creators",
     params(("id" = String, Path), ("account_id" = String, Path), ("If-Match" = String, Header)),
-    request_body = ChangeBody, security(("bearer" = [])),
+    request_body = ChangeOperatorBody, security(("bearer" = [])),
     responses((status = 200, body = OperatorView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
 #[tracing::instrument(name = "creators.change_operator", skip_all,
@@ -279,7 +281,7 @@ async fn change(
     who: Principal,
     Path((id, account)): Path<(CreatorId, AccountId)>,
     wanted: IfMatch,
-    Write { body, call }: Write<ChangeBody>,
+    Write { body, call }: Write<ChangeOperatorBody>,
 ) -> Result<Response, ApiError> {
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;

@@ -32,7 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// A page to be made.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct CreateBody {
+struct CreateCreatorBody {
     kind: Kind,
     /// 3 to 30 letters, digits, `_`, `-` or `.`
     handle: String,
@@ -79,7 +79,7 @@ impl From<Creator> for CreatorView {
     }
 }
 
-impl CreateBody {
+impl CreateCreatorBody {
     fn parse(self, who: &Principal) -> Result<NewCreator, ApiError> {
         let handle = Handle::parse(&self.handle)?;
         let mut bounds = Bounds::default();
@@ -99,7 +99,8 @@ impl CreateBody {
 }
 
 /// Makes a creator owned by the caller's account.
-#[utoipa::path(post, path = "/creators", tag = "creators", request_body = CreateBody,
+#[utoipa::path(post, path = "/creators", operation_id = "create_creator",
+    tag = "creators", request_body = CreateCreatorBody,
     security(("bearer" = [])),
     responses((status = 201, body = CreatorView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -107,7 +108,7 @@ impl CreateBody {
 async fn create(
     State(app): State<App>,
     who: Principal,
-    Write { body, call }: Write<CreateBody>,
+    Write { body, call }: Write<CreateCreatorBody>,
 ) -> Result<Response, ApiError> {
     who.whole()?;
     let wish = body.parse(&who)?;
@@ -132,7 +133,7 @@ async fn create(
 }
 
 /// Shows a creator by id or handle.
-#[utoipa::path(get, path = "/creators/{id}", tag = "creators",
+#[utoipa::path(get, path = "/creators/{id}", operation_id = "show_creator", tag = "creators",
     params(("id" = String, Path, description = "id or handle")),
     responses((status = 200, body = CreatorView), (status = 404, body = Problem,
         content_type = "application/problem+json")))]
@@ -151,7 +152,7 @@ fn shown(creator: Creator) -> Response {
 /// What changes of a page; what is missing stays.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeBody {
+struct ChangeCreatorBody {
     /// 1 to 40 characters
     name: Option<String>,
     /// At most 1 000 characters
@@ -160,7 +161,7 @@ struct ChangeBody {
     category: Option<String>,
 }
 
-impl ChangeBody {
+impl ChangeCreatorBody {
     fn apply(self, creator: &mut Creator, now: Timestamp) -> Result<(), ApiError> {
         let replace = |old: &mut String, new: Option<String>| {
             if let Some(new) = new {
@@ -182,7 +183,8 @@ impl ChangeBody {
 }
 
 /// Changes a creator's page.
-#[utoipa::path(patch, path = "/creators/{id}", tag = "creators", request_body = ChangeBody,
+#[utoipa::path(patch, path = "/creators/{id}", operation_id = "change_creator",
+    tag = "creators", request_body = ChangeCreatorBody,
     params(("id" = String, Path), ("If-Match" = String, Header)), security(("bearer" = [])),
     responses((status = 200, body = CreatorView), (status = "4XX", body = Problem,
         content_type = "application/problem+json")))]
@@ -192,7 +194,7 @@ async fn change(
     who: Principal,
     Path(id): Path<CreatorId>,
     wanted: IfMatch,
-    Write { body, call }: Write<ChangeBody>,
+    Write { body, call }: Write<ChangeCreatorBody>,
 ) -> Result<Response, ApiError> {
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;

@@ -42,6 +42,9 @@ pub enum Kind {
     CardExplained,
     CardPriceChanged,
     LedgerDayClosed,
+    ProductCreated,
+    ProductUpdated,
+    ProductArchived,
     InventorySoldOut,
     InventoryRestocked,
     InventoryAdjusted,
@@ -53,7 +56,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 27] = [
         Self::AccountRegistered,
         Self::SessionStarted,
         Self::CreatorCreated,
@@ -70,6 +73,9 @@ impl Kind {
         Self::CardExplained,
         Self::CardPriceChanged,
         Self::LedgerDayClosed,
+        Self::ProductCreated,
+        Self::ProductUpdated,
+        Self::ProductArchived,
         Self::InventorySoldOut,
         Self::InventoryRestocked,
         Self::InventoryAdjusted,
@@ -98,6 +104,9 @@ impl Kind {
             Self::CardExplained => "card.explained",
             Self::CardPriceChanged => "card.price_changed",
             Self::LedgerDayClosed => "ledger.day_closed",
+            Self::ProductCreated => "product.created",
+            Self::ProductUpdated => "product.updated",
+            Self::ProductArchived => "product.archived",
             Self::InventorySoldOut => "inventory.sold_out",
             Self::InventoryRestocked => "inventory.restocked",
             Self::InventoryAdjusted => "inventory.adjusted",
@@ -121,6 +130,7 @@ pub enum SubjectKind {
     Creator,
     Room,
     LedgerDay,
+    Product,
     Stock,
     Order,
     Payment,
@@ -133,6 +143,7 @@ impl SubjectKind {
             Self::Creator => "creator",
             Self::Room => "room",
             Self::LedgerDay => "ledger_day",
+            Self::Product => "product",
             Self::Stock => "stock",
             Self::Order => "order",
             Self::Payment => "payment",

@@ -19,9 +19,9 @@ use super::request::{RequestId, RequestPath};
 use crate::app::{App, hex};
 
 /// How long a body may take.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes read beyond the bound before the answer.
-const THROWN_AWAY_MAX: usize = 1024 * 1024;
+pub(super) const THROWN_AWAY_MAX: usize = 1024 * 1024;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
@@ -45,6 +45,24 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The call before its body is read: without a key, it is not told from its repeat.
+    pub(super) async fn of(request: &mut Request, app: &App) -> Result<Self, ApiError> {
+        let route: MatchedPath = request
+            .extract_parts()
+            .await
+            .map_err(|_unrouted| ApiError::not_found())?;
+        let RequestId(request_id) = request.extract_parts_with_state(app).await?;
+        let path = request.extensions().get::<RequestPath>();
+        let RequestPath(path) = path.expect("every request passes through `around`").clone();
+        Ok(Self {
+            route: format!("{} {}", request.method(), route.as_str()),
+            path,
+            request_id,
+            fingerprint: String::new(),
+            key: None,
+        })
+    }
+
     /// Refuses a call that could not be told from its repeat.
     pub(crate) fn require_key(&self) -> Result<(), ApiError> {
         if self.key.is_some() {
@@ -73,14 +91,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Write<T> {
     type Rejection = ApiError;
 
     async fn from_request(mut request: Request, app: &App) -> Result<Self, ApiError> {
-        let route: MatchedPath = request
-            .extract_parts()
-            .await
-            .map_err(|_unrouted| ApiError::not_found())?;
-        let RequestId(request_id) = request.extract_parts_with_state(app).await?;
         let key = idempotency_key(&request)?;
-        let path = request.extensions().get::<RequestPath>();
-        let RequestPath(path) = path.expect("every request passes through `around`").clone();
+        let mut call = Call::of(&mut request, app).await?;
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let has_json_type = has_json_type(&request);
         let bytes = read_body(request.into_body(), BODY_BYTES_MAX).await?;
@@ -96,18 +108,13 @@ impl<T: DeserializeOwned> FromRequest<App> for Write<T> {
         let body = parse_json(text)?;
         let query = uri.query().unwrap_or_default();
         let mut hash = Sha256::new();
-        for part in [method.as_str(), &path, query] {
+        for part in [method.as_str(), &call.path, query] {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
         hash.update(&bytes);
-        let call = Call {
-            route: format!("{method} {}", route.as_str()),
-            path,
-            request_id,
-            fingerprint: hex(&hash.finalize()),
-            key,
-        };
+        call.fingerprint = hex(&hash.finalize());
+        call.key = key;
         Ok(Self { body, call })
     }
 }
@@ -167,7 +174,7 @@ fn idempotency_key(request: &Request) -> Result<Option<String>, ApiError> {
 }
 
 /// Reads JSON; tells an unknown field from a bad shape.
-fn parse_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn parse_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(text).map_err(|err| {
         let message = err.to_string();
         match unknown_field(&message) {

@@ -31,6 +31,8 @@ pub(crate) enum Code {
     MethodNotAllowed,
     InvalidState,
     LimitReached,
+    DuplicateExternalId,
+    PriceWindowOverlaps,
     LastOwner,
     RoomEnded,
     NoMedia,
@@ -123,6 +125,8 @@ impl Code {
             Self::InvalidState => ("invalid_state", S::CONFLICT),
             Self::LimitReached => ("limit_reached", S::CONFLICT),
             Self::LastOwner => ("last_owner", S::CONFLICT),
+            Self::DuplicateExternalId => ("duplicate_external_id", S::CONFLICT),
+            Self::PriceWindowOverlaps => ("price_window_overlaps", S::CONFLICT),
             Self::NoMedia => ("no_media", S::CONFLICT),
             Self::RoomEnded => ("room_ended", S::CONFLICT),
             Self::HandleTaken => ("handle_taken", S::CONFLICT),
@@ -267,6 +271,11 @@ impl ApiError {
     pub(crate) fn with(mut self, name: HeaderName, text: impl Into<String>) -> Self {
         self.headers.push((name, text.into()));
         self
+    }
+
+    /// The fields at fault.
+    pub(crate) fn errors(&self) -> &[Bound] {
+        &self.bounds
     }
 
     pub(crate) const fn code(&self) -> Code {

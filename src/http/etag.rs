@@ -2,9 +2,9 @@
 
 use axum::extract::FromRequestParts;
 use axum::response::Response;
-use http::HeaderValue;
-use http::header::{ETAG, IF_MATCH};
+use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 
 use super::error::{ApiError, Code};
 
@@ -48,6 +48,46 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     }
 }
 
+/// What a PUT may be made on.
+#[derive(Clone, Debug)]
+pub(crate) enum Expected {
+    /// There is nothing yet: `If-None-Match: *`.
+    Nothing,
+    Version(IfMatch),
+}
+
+impl<S: Sync> FromRequestParts<S> for Expected {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let none = parts.headers.get(IF_NONE_MATCH);
+        if none.is_some_and(|it| it.as_bytes().trim_ascii() == b"*") {
+            return Ok(Self::Nothing);
+        }
+        let version = IfMatch::from_request_parts(parts, state).await;
+        version.map(Self::Version).map_err(|_missing| {
+            let detail = "send If-None-Match: * to make it, If-Match with its ETag to replace it";
+            ApiError::new(Code::PreconditionRequired, detail)
+        })
+    }
+}
+
+/// Refuses to make what is there.
+pub(crate) fn exists(version: i64) -> ApiError {
+    let detail = "it is there already: send If-Match with its ETag to replace it";
+    ApiError::new(Code::Stale, detail).with(ETAG, etag(version))
+}
+
+/// Whether the caller has what this tag stands for: `If-None-Match`.
+pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let known = headers.get_all(IF_NONE_MATCH).iter();
+    let mut known = known
+        .filter_map(|it| it.to_str().ok())
+        .flat_map(|it| it.split(','))
+        .map(|it| it.trim().trim_start_matches("W/"));
+    known.any(|it| it == "*" || it == tag)
+}
+
 /// The strong tag of a version.
 pub(crate) fn etag(version: i64) -> String {
     format!("\"{version}\"")
@@ -63,6 +103,14 @@ pub(crate) fn tagged(mut response: Response, version: i64) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_caller_has_is_known_by_any_of_its_tags() {
+        let mut headers = HeaderMap::new();
+        assert!(!is_known(&headers, "\"7\""));
+        headers.append(IF_NONE_MATCH, HeaderValue::from_static("\"6\", W/\"7\""));
+        assert!(is_known(&headers, "\"7\"") && !is_known(&headers, "\"8\""));
+    }
 
     #[test]
     fn a_write_passes_with_the_version_it_was_meant_for() {

@@ -147,7 +147,7 @@ pub(super) enum ComposeError {
     Empty,
     #[error("{0} is not sold")]
     NotSellable(VariantId),
-    #[error("the price of {variant} is {} {} by now", .now.amount_minor(), .now.currency().as_str())]
+    #[error("the price of {variant} is {} by now, in minor units", .now.amount_minor())]
     PriceChanged { variant: VariantId, now: Money },
     #[error("these lines are of several merchants: use /checkouts, or an order for each")]
     SeveralMerchants,

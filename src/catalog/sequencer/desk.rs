@@ -1,6 +1,6 @@
 //! The one writer: takes what waits as a batch, decides it, commits it, answers.
 //!
-//! Batches form by themselves: while one is being committed, the next gathers. No timer is involved.
+//! Batches form by themselves: while one is being committed, the next gathers. There is no timer.
 
 use std::collections::HashSet;
 use std::sync::Arc;

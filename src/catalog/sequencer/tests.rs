@@ -156,11 +156,12 @@ impl Model {
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let lines = prop::collection::vec((0..3_usize, 1..4_i64), 1..4);
+    let delta = prop_oneof![-6..0_i64, 1..9_i64];
     let act = prop_oneof![
         4 => (0..3_usize, lines).prop_map(|(who, lines)| Act::Reserve(who, lines)),
         2 => (0..40_usize).prop_map(Act::Confirm),
         2 => (0..40_usize).prop_map(Act::Release),
-        2 => (0..3_usize, prop_oneof![-6..0_i64, 1..9_i64]).prop_map(|(at, by)| Act::Adjust(at, by)),
+        2 => (0..3_usize, delta).prop_map(|(at, by)| Act::Adjust(at, by)),
         1 => (0..3_usize, 1..4_i64).prop_map(|(at, quantity)| Act::Ship(at, quantity)),
     ];
     prop::collection::vec(act, 1..60)

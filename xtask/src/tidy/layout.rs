@@ -14,7 +14,8 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 34] = [
+const MORE: [(&str, &str, &str); 40] = [
+    ("catalog", "sequencer", "the one writer of stock"),
     (
         "catalog",
         "goods",
@@ -156,6 +157,27 @@ const MORE: [(&str, &str, &str); 34] = [
         "accounts",
         "extract",
         "who is calling, which the handlers of all modules take",
+    ),
+    ("catalog", "access", "who may do what in a shop"),
+    (
+        "catalog",
+        "merchants",
+        "shops, their staff and keys: objects of their own beside products",
+    ),
+    (
+        "catalog",
+        "prices",
+        "price windows, and which of them is in force",
+    ),
+    (
+        "catalog",
+        "bulk",
+        "files of products and prices, a line each",
+    ),
+    (
+        "catalog",
+        "views",
+        "products as the wire shows them, for lists, reads and writes",
     ),
 ];
 /// The modules with the inner shape: below are the foundations, above is what starts them all.
