@@ -12,18 +12,22 @@
 
 mod cards;
 mod clock;
+mod envelope;
 mod goods;
 mod jobs;
 mod model;
 mod offers;
 mod routes;
 mod service;
+mod shelf;
 mod store;
 #[cfg(test)]
 mod tests;
 mod timeline;
 
-pub(crate) use self::cards::{CardError, place_card};
+pub(crate) use self::cards::{
+    CardError, CardNews, Listener, envelopes_after, listen, now_text, place_card,
+};
 pub(crate) use self::jobs::run;
 pub(crate) use self::model::NewRoom;
 pub(crate) use self::offers::open_offer_keys;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use super::cards::{self, CardError, Desk, Written};
-use super::model::{Move, NewRoom, Order, Room, SCHEDULED_MAX, State};
+use super::model::{Change, Move, NewRoom, Order, Room, SCHEDULED_MAX, State};
 use super::store;
 use crate::app::App;
 use crate::broadcasts::{self, AddKeyError, NewPublishKey, Sending};
@@ -74,6 +74,31 @@ pub(crate) async fn create(
     let data = json!({ "title": room.title, "starts_at": room.starts_at });
     tell(tx, now, &room, (Kind::RoomScheduled, data)).await?;
     Ok(room.id)
+}
+
+/// Changes a room that this transaction has locked.
+pub(super) async fn change(
+    tx: &mut Tx,
+    now: Timestamp,
+    mut room: Room,
+    change: Change,
+) -> Result<Room, OrderError> {
+    let is_announced = room.state == State::Scheduled;
+    let moves = change.starts_at.is_some() || change.auto_start.is_some();
+    if room.state.is_over() || (moves && !is_announced) {
+        return Err(OrderError::InvalidState(room.state.as_str()));
+    }
+    room.title = change.title.unwrap_or(room.title);
+    room.starts_at = change.starts_at.unwrap_or(room.starts_at);
+    room.auto_start = change.auto_start.unwrap_or(room.auto_start);
+    room.card_lead_ms = change.card_lead_ms.unwrap_or(room.card_lead_ms);
+    room.price_honour_ms = change.price_honour_ms.unwrap_or(room.price_honour_ms);
+    let grace_s = change.interrupt_grace_s;
+    room.interrupt_grace_s = grace_s.unwrap_or(room.interrupt_grace_s);
+    room.version += 1;
+    room.updated_at = now;
+    store::update(tx, &room).await?;
+    Ok(room)
 }
 
 /// Adds a stream key to a room that is not over.

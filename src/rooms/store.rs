@@ -50,6 +50,25 @@ pub(super) async fn insert(tx: &mut Tx, room: &Room) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Writes what may change of a room.
+pub(super) async fn update(tx: &mut Tx, room: &Room) -> sqlx::Result<()> {
+    let sql = "UPDATE rooms SET title = $2, starts_us = $3, auto_start = $4, card_lead_ms = $5, \
+               price_honour_ms = $6, interrupt_grace_s = $7, version = $8, updated_us = $9 \
+               WHERE id = $1";
+    let query = sqlx::query(sql)
+        .bind(room.id.to_string())
+        .bind(&room.title)
+        .bind(room.starts_at.map(Timestamp::as_micros))
+        .bind(i64::from(room.auto_start))
+        .bind(room.card_lead_ms)
+        .bind(room.price_honour_ms)
+        .bind(room.interrupt_grace_s)
+        .bind(room.version)
+        .bind(room.updated_at.as_micros());
+    tx.execute(query).await?;
+    Ok(())
+}
+
 /// Announced rooms of a creator. Locks the creator, so that two wishes cannot both count.
 pub(super) async fn count_scheduled(tx: &mut Tx, creator: CreatorId) -> sqlx::Result<i64> {
     let lock = "UPDATE creators SET version = version WHERE id = $1";

@@ -11,12 +11,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::clock::{self, RoomClock};
+use super::super::envelope::{Action, Data, EnvelopeError, Event, PriceData, Stamped};
 use super::super::model::{Room, State};
 use super::super::offers::{self, Offer};
 use super::super::store as rooms;
-use super::super::timeline::{
-    Action, Checkpoint, Data, EnvelopeError, Event, PriceData, Repeat, Stamped, Timeline,
-};
+use super::super::timeline::{Checkpoint, Repeat, Slot, Timeline};
 use super::line::Line;
 use super::store;
 use crate::app::App;
@@ -263,6 +262,40 @@ impl Desk {
         self.put_at(tx, app, by, (card, at_us)).await
     }
 
+    /// Takes an entry out of every card, those that are ahead too.
+    pub(in crate::rooms) async fn withdraw(
+        &mut self,
+        tx: &mut Tx,
+        app: &App,
+        by: By<'_>,
+        entry: EntryId,
+    ) -> Result<(), CardError> {
+        let at_us = self.stamp(None)?;
+        let mut closings = Vec::new();
+        let cards = self.cards.timeline.at(at_us);
+        for (slot, action) in [
+            (&cards.pinned, Action::Unpin),
+            (&cards.explained, Action::ExplainEnd),
+        ] {
+            if slot.has(&entry, at_us) {
+                closings.push((action, at_us));
+            }
+        }
+        let ahead = self.cards.timeline.ahead(at_us);
+        for event in ahead.filter(|event| event.entry == Some(entry)) {
+            match event.action {
+                Action::Pin => closings.push((Action::Unpin, event.at_us)),
+                Action::ExplainStart => closings.push((Action::ExplainEnd, event.at_us)),
+                _ => {}
+            }
+        }
+        for (action, at_us) in closings {
+            let card = NewCard::of(action, None, Data::None);
+            self.put_at(tx, app, by, (card, at_us)).await?;
+        }
+        Ok(())
+    }
+
     /// Closes what is pinned and explained at the end of the show, and writes the last checkpoint.
     pub(in crate::rooms) async fn close(
         mut self,
@@ -466,6 +499,6 @@ fn news_of(room: &Room, event: &Event) -> Value {
     data
 }
 
-fn shows<T>(slot: &super::super::timeline::Slot<T>, at_us: i64) -> bool {
+fn shows<T>(slot: &Slot<T>, at_us: i64) -> bool {
     slot.at(at_us).is_some_and(|held| held.value.is_some())
 }

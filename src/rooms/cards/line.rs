@@ -18,7 +18,8 @@ use tokio::sync::broadcast;
 use tracing::{debug, warn};
 
 use super::super::clock::Place;
-use super::super::timeline::{Checkpoint, Event, Timeline};
+use super::super::envelope::Event;
+use super::super::timeline::{Checkpoint, Timeline};
 use super::store;
 use crate::app::App;
 use crate::broadcasts::{self, HeldCue, NewCue};

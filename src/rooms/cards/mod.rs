@@ -8,12 +8,16 @@
 //!
 //! Not here: what cards fold to ([`super::timeline`]); what viewers are sent (`live`).
 
+mod command;
 mod desk;
 mod line;
+mod routes;
+mod snapshot;
 mod store;
 
 use serde::Serialize;
 use serde_json::value::to_raw_value;
+use tokio::sync::broadcast;
 
 pub(crate) use self::desk::{
     AHEAD_US_MAX, By, CardError, Desk, NewCard, PlacedCard, Says, Written,
@@ -21,9 +25,14 @@ pub(crate) use self::desk::{
 pub(super) use self::desk::{RoomCards, now_of};
 pub(crate) use self::line::CardNews;
 pub(super) use self::line::Line;
+pub(super) use self::routes::{routes, runs_cards};
+pub(super) use self::snapshot::snapshot;
+use super::envelope::{Action, Data};
 use super::model::{Room, State};
-use super::timeline::{Action, Data};
+use super::store as rooms;
+use crate::accounts::Principal;
 use crate::app::App;
+use crate::http::ApiError;
 use crate::ids::RoomId;
 
 /// Places a card of action `custom`, `card_lead_ms` ahead so that it reaches every player before
@@ -65,4 +74,70 @@ pub(super) async fn tend(app: &App, room: &Room) -> sqlx::Result<bool> {
         line.settle(due);
     }
     Ok(line.tend(app))
+}
+
+/// Somebody who hears a room's cards.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) news: broadcast::Receiver<CardNews>,
+    /// The number of the newest card.
+    pub(crate) newest: i64,
+    /// Runs the cards of the room, and so hears what is rehearsed.
+    pub(crate) is_inside: bool,
+}
+
+/// Everything that is handed over in a room from now on.
+///
+/// # Errors
+/// 404 when there is no such room.
+pub(crate) async fn listen(
+    app: &App,
+    id: RoomId,
+    who: Option<&Principal>,
+) -> Result<Listener, ApiError> {
+    let mut reader = app.db.readers().acquire().await?;
+    let room = rooms::find_in(&mut reader, id).await?;
+    let room = room.ok_or_else(ApiError::not_found)?;
+    let line = Line::of(app, id);
+    let news = line.listen();
+    // Read now, so that from here on nothing is handed over unheard.
+    RoomCards::read(&mut reader, app, room.clone()).await?;
+    let newest = store::seq(&mut reader, id).await?;
+    drop(reader);
+    let is_inside = runs_cards(app, who, &room).await;
+    Ok(Listener {
+        news,
+        newest,
+        is_inside,
+    })
+}
+
+/// The cards of a room now: the number up to which they are in force, and the snapshot as text.
+///
+/// # Errors
+/// 404 when there is no such room.
+pub(crate) async fn now_text(
+    app: &App,
+    id: RoomId,
+    is_inside: bool,
+) -> Result<(i64, String), ApiError> {
+    let room = rooms::find(&app.db, id).await?;
+    let room = room.ok_or_else(ApiError::not_found)?;
+    let now_us = None;
+    let view = snapshot(app, room, now_us, is_inside).await?;
+    let text = serde_json::to_string(&view).map_err(|err| ApiError::internal(&err))?;
+    Ok((view.seq, text))
+}
+
+/// The envelopes of a room's cards behind a number, in their order, a page at most.
+///
+/// # Errors
+/// The database's error.
+pub(crate) async fn envelopes_after(
+    app: &App,
+    id: RoomId,
+    seq: i64,
+) -> sqlx::Result<Vec<(i64, String)>> {
+    let mut reader = app.db.readers().acquire().await?;
+    store::envelopes_after(&mut reader, id, seq, store::PAGE).await
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Executor, Row};
 
-use super::super::timeline::{Cards, Checkpoint, Event};
+use super::super::envelope::Event;
+use super::super::timeline::{Cards, Checkpoint};
 use crate::db::Tx;
 use crate::ids::RoomId;
 

@@ -109,7 +109,15 @@ impl Pricing {
         now: Timestamp,
         variants: &[VariantId],
     ) -> sqlx::Result<Self> {
-        let mut windows = goods::windows(connection, now.before(BACK), variants.to_vec()).await?;
+        Self::listed(connection, (now, now.before(BACK)), variants).await
+    }
+
+    async fn listed(
+        connection: &mut AnyConnection,
+        (now, since): (Timestamp, Timestamp),
+        variants: &[VariantId],
+    ) -> sqlx::Result<Self> {
+        let mut windows = goods::windows(connection, since, variants.to_vec()).await?;
         let prices = variants.iter().map(|variant| {
             let prices = Prices {
                 windows: windows.remove(variant).unwrap_or_default(),
@@ -132,7 +140,18 @@ impl Pricing {
         cards: &RoomCards,
         variants: &[VariantId],
     ) -> sqlx::Result<Self> {
-        let mut pricing = Self::outside(connection, now, variants).await?;
+        Self::since(connection, (now, now), cards, variants).await
+    }
+
+    /// The same with the prices of the catalogue that were in force since a time.
+    pub(super) async fn since(
+        connection: &mut AnyConnection,
+        (now, since): (Timestamp, Timestamp),
+        cards: &RoomCards,
+        variants: &[VariantId],
+    ) -> sqlx::Result<Self> {
+        let since = since.min(now.before(BACK));
+        let mut pricing = Self::listed(connection, (now, since), variants).await?;
         let room = &cards.room;
         let ended_us = cards.clock.now_us;
         // Room time stands where the show ended; what was honoured then still can be.
