@@ -1,5 +1,10 @@
 //! Rooms and their keys over HTTP.
 
+mod cards;
+mod shelf;
+mod stage;
+mod stream;
+
 use serde_json::{Value, json};
 use sqlx::Row;
 
