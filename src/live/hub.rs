@@ -76,6 +76,11 @@ impl Hub {
         app.parts.part()
     }
 
+    /// Nobody hears anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+
     /// Takes a place; the first one brings the audience to life.
     pub(super) fn enter(
         self: &Arc<Self>,
@@ -230,7 +235,7 @@ fn rendered(news: &CardNews) -> Message {
 
 /// Tells the open pages of a room what is left of an entry. It is a hint: whoever sells asks stock
 /// itself.
-pub(crate) fn stock_hint(app: &App, room: RoomId, hint: &StockHint) {
+pub(super) fn stock_hint(app: &App, room: RoomId, hint: &StockHint) {
     if let Some(audience) = Hub::of(app).rooms.get(&room) {
         audience.hint(Instant::now(), hint);
     }

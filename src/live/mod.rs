@@ -12,12 +12,12 @@
 //! Not here: the timeline itself ([`crate::rooms`]).
 
 mod hub;
+mod jobs;
 mod model;
 mod routes;
 mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::hub::stock_hint;
-pub(crate) use self::model::StockHint;
+pub(crate) use self::jobs::run;
 pub(crate) use self::routes::routes;

@@ -10,10 +10,10 @@ const LEFT_TOLD_MAX: i64 = 100;
 
 /// What is left of a shelf entry: a hint, of which the newest counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StockHint {
-    pub(crate) entry: EntryId,
+pub(super) struct StockHint {
+    pub(super) entry: EntryId,
     /// Every variant that the entry sells.
-    pub(crate) left: Vec<(VariantId, i64)>,
+    pub(super) left: Vec<(VariantId, i64)>,
 }
 
 /// What one listener hears, rendered for all.

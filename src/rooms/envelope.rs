@@ -37,22 +37,6 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    pub(super) const ALL: [Self; 13] = [
-        Self::Pin,
-        Self::Unpin,
-        Self::ExplainStart,
-        Self::ExplainEnd,
-        Self::Price,
-        Self::DealAnnounce,
-        Self::DealOpen,
-        Self::DealClose,
-        Self::SoldOut,
-        Self::Restock,
-        Self::CouponPin,
-        Self::CouponUnpin,
-        Self::Custom,
-    ];
-
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Pin => "pin",
@@ -69,10 +53,6 @@ impl Action {
             Self::CouponUnpin => "coupon_unpin",
             Self::Custom => "custom",
         }
-    }
-
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.as_str() == text)
     }
 
     /// A late joiner of a media output needs it as long as it is open.
@@ -377,7 +357,10 @@ mod tests {
         };
         let event = Event::write(card).unwrap();
         let expected = format!(
-            r#"{{"v":1,"room":"{}","seq":7,"action":"pin","at_us":7000,"issued_us":{},"ttl_us":0,"entry":"{}","data":{{}}}}"#,
+            concat!(
+                r#"{{"v":1,"room":"{}","seq":7,"action":"pin","at_us":7000,"issued_us":{},"#,
+                r#""ttl_us":0,"entry":"{}","data":{{}}}}"#
+            ),
             room(),
             NOON.as_micros(),
             entry(1)
@@ -417,7 +400,11 @@ mod tests {
                 Action::DealOpen,
                 open,
                 format!(
-                    r#"{{"deal":"{deal}","lines":[{{"variant":"{v}","amount":5,"quota":9}}],"closes_in_ms":60000}}"#
+                    concat!(
+                        r#"{{"deal":"{}","lines":[{{"variant":"{}","amount":5,"quota":9}}],"#,
+                        r#""closes_in_ms":60000}}"#
+                    ),
+                    deal, v
                 ),
             ),
             (

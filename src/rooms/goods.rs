@@ -8,10 +8,10 @@ use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Executor, Row};
 
-use super::offers::{PriceKind, Window};
+use super::offers::{QuoteKind, Window};
 use crate::clock::Timestamp;
-use crate::db::select_in;
-use crate::ids::{CreatorId, MerchantId, ProductId, VariantId};
+use crate::db::{parsed, select_in};
+use crate::ids::{CreatorId, MerchantId, ProductId, RoomId, VariantId};
 use crate::money::{Currency, Money};
 
 /// A product on a shelf.
@@ -91,6 +91,20 @@ pub(super) async fn product_of(
     row.map(|row| parsed(&row, 0)).transpose()
 }
 
+/// The rooms on air whose shelf has the product of a variant.
+pub(super) async fn rooms_selling(
+    connection: &mut AnyConnection,
+    variant: VariantId,
+) -> sqlx::Result<Vec<RoomId>> {
+    let sql = "SELECT DISTINCT e.room_id FROM shelf_entries e \
+               JOIN variants v ON v.product_id = e.product_id \
+               JOIN rooms r ON r.id = e.room_id \
+               WHERE v.id = $1 AND r.state IN ('live', 'interrupted')";
+    let query = sqlx::query(sql).bind(variant.to_string());
+    let rows = connection.fetch_all(query).await?;
+    rows.iter().map(|row| parsed(row, 0)).collect()
+}
+
 /// The price lists of variants, as far as they hold now or held since.
 pub(super) async fn windows(
     connection: &mut AnyConnection,
@@ -98,15 +112,16 @@ pub(super) async fn windows(
     variants: impl IntoIterator<Item = VariantId>,
 ) -> sqlx::Result<HashMap<VariantId, Vec<Window>>> {
     let select = "SELECT variant_id, kind, amount, currency, compare_at, starts_us, ends_us, \
-                  version FROM prices WHERE variant_id IN";
+                  version, id FROM prices WHERE variant_id IN";
     let rows = select_in(connection, select, " ORDER BY starts_us", variants).await?;
     let mut found: HashMap<VariantId, Vec<Window>> = HashMap::new();
     for row in &rows {
         let kind: String = row.try_get(1)?;
         let window = Window {
+            id: parsed(row, 8)?,
             kind: match kind.as_str() {
-                "sale" => PriceKind::Sale,
-                _ => PriceKind::List,
+                "sale" => QuoteKind::Sale,
+                _ => QuoteKind::List,
             },
             price: Money::new(row.try_get(2)?, currency(row, 3)?),
             compare_at: row.try_get(4)?,
@@ -152,15 +167,6 @@ pub(super) async fn commission(
         cap_bps: row.try_get(0)?,
         fee_bps: row.try_get(1)?,
     })
-}
-
-fn parsed<T>(row: &AnyRow, column: usize) -> sqlx::Result<T>
-where
-    T: std::str::FromStr<Err = crate::ids::BadId>,
-{
-    let text: String = row.try_get(column)?;
-    text.parse()
-        .map_err(|err| sqlx::Error::Decode(Box::new(err)))
 }
 
 fn json(row: &AnyRow, column: usize) -> sqlx::Result<Value> {

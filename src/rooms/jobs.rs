@@ -6,14 +6,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::cards::{self, Line};
+use super::envelope::Action;
 use super::model::{Media, Room, State};
 use super::{service, store};
 use crate::app::App;
 use crate::broadcasts;
+use crate::events::Kind;
 use crate::ids::RoomId;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -42,6 +45,33 @@ pub(crate) async fn run(app: App) {
         };
         // Woken early or not, the next look is the same.
         drop(tokio::time::timeout(wait, changes.changed()).await);
+    }
+}
+
+/// Says on the timeline what ran out and what came back, for ever.
+pub(crate) async fn follow_stock(app: App) {
+    let mut events = app.bus.subscribe();
+    loop {
+        let event = match events.recv().await {
+            Ok(event) => event,
+            Err(RecvError::Lagged(missed)) => {
+                warn!(events.missed = missed, "cards of stock may be missing");
+                continue;
+            }
+            Err(RecvError::Closed) => return,
+        };
+        let action = match event.kind {
+            Kind::InventorySoldOut => Action::SoldOut,
+            Kind::InventoryRestocked => Action::Restock,
+            _ => continue,
+        };
+        let Ok(variant) = event.subject_id.parse() else {
+            continue;
+        };
+        if let Err(err) = cards::tell_stock(&app, variant, action).await {
+            let err = &err as &dyn std::error::Error;
+            warn!(error = err, variant.id = %variant, "no card of stock");
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::model::{
 };
 use super::service::{self, CreateError, KeyError, OrderError};
 use super::store::{self, Filter};
-use super::{cards, shelf};
+use super::{cards, offers, shelf};
 use crate::accounts::{Entry, Principal, audit};
 use crate::app::{App, hex};
 use crate::broadcasts::{self, AddKeyError};
@@ -45,6 +45,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(delete_key))
         .merge(shelf::routes())
         .merge(cards::routes())
+        .merge(offers::routes())
 }
 
 /// A show to be made.

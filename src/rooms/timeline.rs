@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::{
-    Action, CouponData, Data, Event, ListedSlot, OpenLine, PriceData, StockData,
-};
+use super::envelope::{Action, CouponData, Data, Event, OpenLine, PriceData, StockData};
 use crate::ids::{DealId, EntryId, VariantId};
 use crate::money::Money;
 

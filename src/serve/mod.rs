@@ -42,7 +42,7 @@ use crate::config::{Config, Current};
 use crate::db::{self, Db};
 use crate::events::{Bus, Relay};
 use crate::tasks::Tasks;
-use crate::{broadcasts, catalog, ledger, orders, rooms, router};
+use crate::{broadcasts, catalog, ledger, live, orders, rooms, router};
 
 /// For connections to end by themselves after the drain.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -239,6 +239,10 @@ fn start_jobs(app: &App) {
         .spawn_until_stop("record.recover", broadcasts::recover(app.clone()));
     app.tasks
         .spawn_until_stop("rooms.look_after", rooms::run(app.clone()));
+    app.tasks
+        .spawn_until_stop("rooms.follow_stock", rooms::follow_stock(app.clone()));
+    app.tasks
+        .spawn_until_stop("live.follow_stock", live::run(app.clone()));
     app.tasks
         .spawn("catalog.sequencer", catalog::run(app.clone()));
     app.tasks

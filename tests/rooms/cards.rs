@@ -475,3 +475,77 @@ async fn a_show_is_changed_by_who_read_it_last() {
     let late = stage.change(&path, "*", &json!({ "title": "x" })).await;
     assert_eq!(late.code(), "invalid_state");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_out_and_what_comes_back_is_said_once_each() {
+    let stage = Stage::live().await;
+    let thing = stage.thing("Mug", 100).await;
+    let entry = stage.shelve(&thing).await;
+    let path = format!("/api/v1/variants/{}/stock/adjustments", thing.variant);
+    let adjust = async |key: &str, delta: i64| {
+        let body = json!({ "delta": delta, "reason": "correct" });
+        let adjusted = stage.server.post_once(key, &path, &body).await;
+        assert_eq!(adjusted.status, 201, "{}", adjusted.text);
+    };
+    let said = async |count: usize| {
+        let said = async {
+            loop {
+                let envelopes = stage.envelopes().await;
+                if envelopes.len() == count {
+                    return serde_json::from_str::<Value>(&envelopes[count - 1]).unwrap();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let said = tokio::time::timeout(std::time::Duration::from_secs(5), said).await;
+        said.expect("a card says it")
+    };
+    adjust("a", -5).await;
+    let out = said(1).await;
+    assert_eq!(
+        (&out["action"], &out["entry"]),
+        (&json!("sold_out"), &json!(entry))
+    );
+    assert_eq!(out["data"], json!({ "variant": thing.variant }));
+    let seen = stage.seen(at(&out)).await;
+    assert_eq!(seen["sold_out"], json!([{ "variant": thing.variant }]));
+    assert_eq!(stage.shelf().await[0]["sold_out"], true);
+    adjust("b", 2).await;
+    assert_eq!(said(2).await["action"], "restock");
+    adjust("c", 2).await;
+    adjust("d", -4).await;
+    assert_eq!(said(3).await["action"], "sold_out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_variant_says_what_it_costs_in_a_room_and_why() {
+    let stage = Stage::live().await;
+    let thing = stage.thing("Mug", 1_999).await;
+    stage.shelve(&thing).await;
+    let data = json!({ "variant": thing.variant, "amount": 1_500 });
+    let set = stage
+        .card(&json!({ "action": "price", "data": data }))
+        .await;
+    stage.reach(at(&set.json())).await;
+    let path = format!("/api/v1/variants/{}/price", thing.variant);
+    let outside = stage.server.get(&path).await.json();
+    assert_eq!(
+        (&outside["price"], &outside["kind"]),
+        (&yuan(1_999), &json!("list"))
+    );
+    let inside = format!("{path}?room_id={}", stage.room);
+    let inside = stage.server.get(&inside).await.json();
+    assert_eq!(
+        (&inside["price"], &inside["kind"]),
+        (&yuan(1_500), &json!("room"))
+    );
+    assert!(inside["offer"].as_str().unwrap().starts_with("ofr1."));
+    let why = inside["explain"].as_array().unwrap().iter();
+    let why: Vec<_> = why.map(|it| [&it["kind"], &it["reason"]]).collect();
+    let expected = json!([["room", "strongest_in_force"], ["list", "below_room_price"]]);
+    assert_eq!(json!(why), expected);
+    let nowhere = format!("{path}?room_id=room_01M86VRGYAE3AR7SWFHPWY1Y64");
+    assert_eq!(stage.server.get(&nowhere).await.code(), "not_found");
+    let unknown = "/api/v1/variants/var_01M86VRGYAE3AR7SWFHPWY1Y64/price";
+    assert_eq!(stage.server.get(unknown).await.code(), "not_found");
+}

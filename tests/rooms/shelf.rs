@@ -81,7 +81,10 @@ async fn a_shelf_refuses_what_does_not_fit() {
     let draft = made(&stage.server.post("/api/v1/products", &draft).await);
     let taken = stage.add(&thing, &json!({ "number": 7 })).await;
     assert_eq!(taken.status, 201, "{}", taken.text);
-    let share = |creator: i64, affiliate: i64| json!({ "commission": { "creator_bps": creator, "affiliate_bps": affiliate } });
+    let share = |creator: i64, affiliate: i64| {
+        let commission = json!({ "creator_bps": creator, "affiliate_bps": affiliate });
+        json!({ "commission": commission })
+    };
     let cases = [
         (json!({ "number": 7 }), 409, "number_taken"),
         (json!({ "number": 0 }), 422, "out_of_bounds"),
@@ -173,7 +176,7 @@ async fn an_entry_that_is_hidden_or_taken_away_is_on_no_card() {
     let hidden = json!({ "hidden": true });
     let hidden = stage.change(&path(&a), "*", &hidden).await;
     assert_eq!(hidden.status, 200, "{}", hidden.text);
-    assert_eq!(ids(&stage.shelf().await), [b.clone()]);
+    assert_eq!(ids(&stage.shelf().await), std::slice::from_ref(&b));
     let pinned = stage.pin(&b).await;
     let explained = json!({ "action": "explain_start", "entry_id": b });
     assert_eq!(stage.card(&explained).await.status, 201);

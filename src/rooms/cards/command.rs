@@ -107,7 +107,7 @@ async fn on_shelf(tx: &mut Tx, room: &Room, id: EntryId) -> Result<shelf::Entry,
 }
 
 /// The entry that sells a variant, the one that was named if any was; and its currency.
-async fn selling(
+pub(super) async fn selling(
     tx: &mut Tx,
     room: &Room,
     (variant, named): (VariantId, Option<EntryId>),

@@ -242,10 +242,6 @@ impl Desk {
         })
     }
 
-    pub(in crate::rooms) const fn room(&self) -> &Room {
-        &self.cards.room
-    }
-
     pub(in crate::rooms) const fn cards(&self) -> &RoomCards {
         &self.cards
     }

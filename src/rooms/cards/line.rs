@@ -94,7 +94,7 @@ impl Line {
     /// Forgets the lines of rooms that are over and to which nobody listens.
     pub(in crate::rooms) fn retain(app: &App, active: &HashSet<RoomId>) {
         let lines: Arc<Lines> = app.parts.part();
-        let is_used = |line: &Line| line.news.receiver_count() > 0;
+        let is_used = |line: &Self| line.news.receiver_count() > 0;
         lines
             .0
             .retain(|room, line| active.contains(room) || is_used(line));
@@ -415,11 +415,4 @@ fn hold(
 
 fn cue_id(event: &Event) -> String {
     format!("card-{}", event.seq)
-}
-
-impl CardNews {
-    /// What a card is about, for whoever filters.
-    pub(crate) const fn is_for_operators(&self) -> bool {
-        matches!(self, Self::Rehearsed { .. })
-    }
 }

@@ -19,21 +19,23 @@ use serde::Serialize;
 use serde_json::value::to_raw_value;
 use tokio::sync::broadcast;
 
-pub(crate) use self::desk::{
-    AHEAD_US_MAX, By, CardError, Desk, NewCard, PlacedCard, Says, Written,
-};
+use self::command::{CommandError, selling};
+pub(crate) use self::desk::{By, CardError, Desk, NewCard, Written};
+#[cfg(test)]
+pub(super) use self::desk::{PlacedCard, Says};
 pub(super) use self::desk::{RoomCards, now_of};
 pub(crate) use self::line::CardNews;
 pub(super) use self::line::Line;
 pub(super) use self::routes::{routes, runs_cards};
 pub(super) use self::snapshot::snapshot;
-use super::envelope::{Action, Data};
+use super::envelope::{Action, Data, StockData};
+use super::goods;
 use super::model::{Room, State};
 use super::store as rooms;
 use crate::accounts::Principal;
 use crate::app::App;
 use crate::http::ApiError;
-use crate::ids::RoomId;
+use crate::ids::{RoomId, VariantId};
 
 /// Places a card of action `custom`, `card_lead_ms` ahead so that it reaches every player before
 /// its frame. Returns its number.
@@ -50,6 +52,42 @@ where
     tx.commit().await?;
     written.hand_over(app);
     Ok(placed.seq)
+}
+
+/// Says in every room on air that a variant is sold out, or is there again. A room that says so
+/// already says nothing more.
+pub(super) async fn tell_stock(
+    app: &App,
+    variant: VariantId,
+    action: Action,
+) -> Result<(), CardError> {
+    let mut reader = app.db.readers().acquire().await?;
+    let rooms = goods::rooms_selling(&mut reader, variant).await?;
+    drop(reader);
+    for id in rooms {
+        let mut tx = app.db.begin().await?;
+        let mut desk = match Desk::open(&mut tx, app, id).await {
+            Ok(desk) => desk,
+            // It ended this moment.
+            Err(CardError::Ended | CardError::NotLive(_)) => continue,
+            Err(err) => return Err(err),
+        };
+        let any = None;
+        let entry = match selling(&mut tx, &desk.cards().room, (variant, any)).await {
+            Ok((entry, _)) => entry.id,
+            // The shelf sells other variants of the product.
+            Err(CommandError::Db(err)) => return Err(err.into()),
+            Err(_not_sold) => continue,
+        };
+        let deal = None;
+        let data = Data::Stock(StockData { variant, deal });
+        let card = NewCard::of(action, Some(entry), data);
+        desk.put(&mut tx, app, By::System, card).await?;
+        let written = desk.finish(&mut tx).await?;
+        tx.commit().await?;
+        written.hand_over(app);
+    }
+    Ok(())
 }
 
 /// Looks after the cards of a room that is on air: gives a new instance what is open, hands over

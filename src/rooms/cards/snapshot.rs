@@ -13,7 +13,7 @@ use sqlx::AnyConnection;
 use super::super::envelope::CouponData;
 use super::super::goods;
 use super::super::model::{Room, State};
-use super::super::offers::{PriceKind, Pricing};
+use super::super::offers::{Pricing, QuoteKind};
 use super::super::shelf::{self, LEFT_TOLD_MAX};
 use super::super::timeline::{Cards, ShownDeal, Slot, Timeline};
 use super::desk::{AHEAD_US_MAX, RoomCards};
@@ -80,7 +80,7 @@ struct ShownPriceView {
     entry: Option<EntryId>,
     /// The price at the time of the snapshot
     price_then: Option<Money>,
-    kind_then: Option<PriceKind>,
+    kind_then: Option<QuoteKind>,
     /// The price in force now
     price: Option<Money>,
     /// Of the price in force now
@@ -236,7 +236,7 @@ async fn prices(
     let view = |(variant, entry): (VariantId, Option<EntryId>)| {
         let of_room = cards.prices.get(&variant).and_then(|slot| slot.at(at_us));
         let of_room = of_room.and_then(|held| held.value.as_ref());
-        let then = of_room.map(|shown| (shown.price, PriceKind::Room));
+        let then = of_room.map(|shown| (shown.price, QuoteKind::Room));
         let listed = pricing
             .at(variant, at_us)
             .map(|quote| (quote.price, quote.kind));

@@ -192,17 +192,19 @@ pub(crate) fn open_offer_keys(app: &App) -> Result<(), KeyFileError> {
     Ok(())
 }
 
-/// Makes a fresh key that signs from now on; the former ones verify for 24 h.
+/// Makes a fresh key that signs from now on, and returns its number; the former ones verify for
+/// 24 h.
 ///
 /// # Errors
 /// [`KeyFileError`] says what to do about the file.
-pub(crate) fn rotate_offer_keys(app: &App) -> Result<(), KeyFileError> {
+pub(crate) fn rotate_offer_keys(app: &App) -> Result<u32, KeyFileError> {
     let path = app.config().data_dir.join(FILE);
     let now = app.clock.now();
     let ring = open(&path, now)?.rotated(now);
     replace(&path, &ring.text()).map_err(|err| KeyFileError::Io(path, err))?;
+    let id = ring.newest().id;
     OfferKeys::set(app, ring);
-    Ok(())
+    Ok(id)
 }
 
 fn open(path: &Path, now: Timestamp) -> Result<KeyRing, KeyFileError> {

@@ -10,6 +10,7 @@
 //! Not here: stock, quotas and limits; the prices of the catalogue ([`super::goods`]).
 
 mod keys;
+mod routes;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -22,8 +23,10 @@ use sqlx::AnyConnection;
 
 use self::keys::OfferKeys;
 pub(crate) use self::keys::{KeyFileError, open_offer_keys, rotate_offer_keys};
-pub(crate) use self::rules::{Candidate, Charged, PriceKind, Quote, Why, Window};
+pub(super) use self::routes::routes;
+pub(crate) use self::rules::{Candidate, Charged, Quote};
 use self::rules::{Claim, DealPrice, Look, Place, Playhead, Prices, Refusal, RoomPrice};
+pub(super) use self::rules::{QuoteKind, Window};
 pub(crate) use self::token::{Offer, TokenError};
 use super::cards::RoomCards;
 use super::goods;
@@ -273,6 +276,13 @@ impl Pricing {
 ///
 /// # Errors
 /// [`OfferError`] is what the buyer is told.
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "checkouts take unit prices only until they ask here"
+    )
+)]
 pub(crate) async fn accept(
     tx: &mut Tx,
     app: &App,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::token::Offer;
 use crate::clock::Timestamp;
-use crate::ids::{DealId, EntryId, RoomId, VariantId};
+use crate::ids::{DealId, EntryId, PriceId, RoomId, VariantId};
 use crate::money::Money;
 
 /// How far behind the room a viewer may be whose price is honoured.
@@ -20,7 +20,7 @@ const BEHIND_US_MAX: i64 = 60_000_000;
 /// What kind of price it is; the later wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum PriceKind {
+pub(crate) enum QuoteKind {
     List,
     Sale,
     Room,
@@ -30,7 +30,8 @@ pub(crate) enum PriceKind {
 /// A row of a variant's price list; its window is of wall time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
-    pub(crate) kind: PriceKind,
+    pub(crate) id: PriceId,
+    pub(crate) kind: QuoteKind,
     pub(crate) price: Money,
     pub(crate) compare_at: Option<i64>,
     pub(crate) version: i64,
@@ -101,9 +102,11 @@ pub(crate) struct Place {
 /// One price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quote {
-    pub(crate) kind: PriceKind,
+    pub(crate) kind: QuoteKind,
     pub(crate) price: Money,
     pub(crate) compare_at: Option<i64>,
+    /// The row of the price list, if it is of one.
+    pub(crate) row: Option<PriceId>,
     /// The card's number, or the version of the price's row.
     pub(crate) seq: i64,
     pub(crate) entry: Option<EntryId>,
@@ -116,11 +119,11 @@ pub(crate) struct Quote {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Why {
-    InForce,
+    StrongestInForce,
     /// A deal has units left at its own price.
-    DealWins,
-    RoomPriceWins,
-    SaleWins,
+    BelowDeal,
+    BelowRoomPrice,
+    BelowSale,
     /// The deal has no units left.
     SoldOut,
 }
@@ -203,7 +206,7 @@ impl Look<'_> {
         let mut all: Vec<Candidate> = Vec::new();
         for deal in deals.filter(|deal| deal.is_admitting).rev() {
             let why = if deal.has_units {
-                Why::InForce
+                Why::StrongestInForce
             } else {
                 Why::SoldOut
             };
@@ -214,25 +217,25 @@ impl Look<'_> {
         }
         let lower = [
             self.room_price(now_us),
-            self.window(PriceKind::Sale, self.now.as_micros()),
-            self.window(PriceKind::List, self.now.as_micros()),
+            self.window(QuoteKind::Sale, self.now.as_micros()),
+            self.window(QuoteKind::List, self.now.as_micros()),
         ];
         let in_force = |quote| Candidate {
             quote,
-            why: Why::InForce,
+            why: Why::StrongestInForce,
         };
         all.extend(lower.into_iter().flatten().map(in_force));
-        let winner = all.iter().position(|it| it.why == Why::InForce);
+        let winner = all.iter().position(|it| it.why == Why::StrongestInForce);
         let Some(winner) = winner else {
             return all;
         };
         let beaten_by = match all[winner].quote.kind {
-            PriceKind::Deal => Why::DealWins,
-            PriceKind::Room => Why::RoomPriceWins,
-            PriceKind::Sale | PriceKind::List => Why::SaleWins,
+            QuoteKind::Deal => Why::BelowDeal,
+            QuoteKind::Room => Why::BelowRoomPrice,
+            QuoteKind::Sale | QuoteKind::List => Why::BelowSale,
         };
         for loser in all.iter_mut().skip(winner + 1) {
-            if loser.why == Why::InForce {
+            if loser.why == Why::StrongestInForce {
                 loser.why = beaten_by;
             }
         }
@@ -243,7 +246,9 @@ impl Look<'_> {
     /// The price in force now.
     pub(crate) fn current(&self) -> Option<Quote> {
         let candidates = self.candidates();
-        let first = candidates.first().filter(|it| it.why == Why::InForce);
+        let first = candidates
+            .first()
+            .filter(|it| it.why == Why::StrongestInForce);
         first.map(|it| it.quote)
     }
 
@@ -263,8 +268,8 @@ impl Look<'_> {
         }
         let wall_us = self.wall_us(at_us);
         self.room_price(at_us)
-            .or_else(|| self.window(PriceKind::Sale, wall_us))
-            .or_else(|| self.window(PriceKind::List, wall_us))
+            .or_else(|| self.window(QuoteKind::Sale, wall_us))
+            .or_else(|| self.window(QuoteKind::List, wall_us))
     }
 
     /// What a buyer is charged who shows this offer (O3–O6).
@@ -367,9 +372,10 @@ impl Look<'_> {
         let newest = self.prices.room.iter().rev().find(holds);
         let newest = newest.filter(|_| ended_us.is_none_or(|ended| at_us < ended))?;
         Some(Quote {
-            kind: PriceKind::Room,
+            kind: QuoteKind::Room,
             price: newest.price?,
             compare_at: None,
+            row: None,
             seq: newest.seq,
             entry: newest.entry,
             deal: None,
@@ -377,13 +383,14 @@ impl Look<'_> {
         })
     }
 
-    fn window(&self, kind: PriceKind, wall_us: i64) -> Option<Quote> {
+    fn window(&self, kind: QuoteKind, wall_us: i64) -> Option<Quote> {
         let mut windows = self.prices.windows.iter();
         let window = windows.find(|it| it.kind == kind && it.holds(wall_us))?;
         Some(Quote {
             kind,
             price: window.price,
             compare_at: window.compare_at,
+            row: Some(window.id),
             seq: window.version,
             entry: None,
             deal: None,
@@ -408,9 +415,10 @@ impl Window {
 
 const fn quote_of_deal(deal: &DealPrice) -> Quote {
     Quote {
-        kind: PriceKind::Deal,
+        kind: QuoteKind::Deal,
         price: deal.price,
         compare_at: None,
+        row: None,
         seq: deal.seq,
         entry: deal.entry,
         deal: Some(deal.deal),
@@ -478,7 +486,8 @@ mod tests {
 
     fn list(amount: i64) -> Window {
         Window {
-            kind: PriceKind::List,
+            id: PriceId::derived(&["list"]),
+            kind: QuoteKind::List,
             price: yuan(amount),
             compare_at: None,
             version: 1,
@@ -684,7 +693,7 @@ mod tests {
     #[test]
     fn every_candidate_is_explained_and_the_winner_comes_first() {
         let sale = Window {
-            kind: PriceKind::Sale,
+            kind: QuoteKind::Sale,
             ..list(1_800)
         };
         let mut prices = show();
@@ -698,24 +707,24 @@ mod tests {
             let all = candidates.iter().map(|it| (it.quote.kind, it.why));
             all.collect::<Vec<_>>()
         };
-        let (deal, room) = (PriceKind::Deal, PriceKind::Room);
-        let (sale, list) = (PriceKind::Sale, PriceKind::List);
+        let (deal, room) = (QuoteKind::Deal, QuoteKind::Room);
+        let (sale, list) = (QuoteKind::Sale, QuoteKind::List);
         assert_eq!(
             found(&prices, 50),
-            [(sale, Why::InForce), (list, Why::SaleWins)]
+            [(sale, Why::StrongestInForce), (list, Why::BelowSale)]
         );
         assert_eq!(
             found(&prices, 130),
             [
-                (room, Why::InForce),
+                (room, Why::StrongestInForce),
                 (deal, Why::SoldOut),
-                (sale, Why::RoomPriceWins),
-                (list, Why::RoomPriceWins)
+                (sale, Why::BelowRoomPrice),
+                (list, Why::BelowRoomPrice)
             ]
         );
         prices.deals[0].has_units = true;
-        assert_eq!(found(&prices, 130)[0], (deal, Why::InForce));
-        assert_eq!(found(&prices, 130)[1], (room, Why::DealWins));
+        assert_eq!(found(&prices, 130)[0], (deal, Why::StrongestInForce));
+        assert_eq!(found(&prices, 130)[1], (room, Why::BelowDeal));
     }
 
     /// A random show: (second, amount or none, seconds it lasts or 0), and a sale of wall time.
@@ -740,7 +749,7 @@ mod tests {
         room.sort_by_key(|it| (it.at_us, it.seq));
         let wall = |at_s: i64| NOON.as_micros() - (now_s - at_s) * S;
         let sale = Window {
-            kind: PriceKind::Sale,
+            kind: QuoteKind::Sale,
             price: yuan(6),
             starts_us: wall(sale.0),
             ends_us: Some(wall(sale.0 + sale.1)),

@@ -219,6 +219,35 @@ pub(super) async fn list(
     store::list(connection, room).await
 }
 
+/// What is left of an entry, by variant.
+pub(crate) type Left = Vec<(VariantId, i64)>;
+
+/// What is left of every entry that sells a variant, in the rooms on air.
+///
+/// # Errors
+/// The database's error.
+pub(crate) async fn left(
+    app: &App,
+    variant: VariantId,
+) -> sqlx::Result<Vec<(RoomId, EntryId, Left)>> {
+    let mut reader = app.db.readers().acquire().await?;
+    let rooms = goods::rooms_selling(&mut reader, variant).await?;
+    let mut all = Vec::new();
+    for room in rooms {
+        let entries = store::list(&mut reader, room).await?;
+        let product = goods::product_of(&mut reader, variant).await?;
+        let variants = goods::variants(&mut reader, product).await?;
+        for entry in entries.iter().filter(|it| !it.is_hidden) {
+            let sold: Vec<VariantId> = entry.sold(&variants).map(|it| it.id).collect();
+            if sold.contains(&variant) {
+                let left = goods::left(&mut reader, sold).await?;
+                all.push((room, entry.id, left.into_iter().collect()));
+            }
+        }
+    }
+    Ok(all)
+}
+
 /// Locks the room of an entry, then reads the entry: in this order, since every write holds the
 /// room first.
 pub(super) async fn lock(tx: &mut Tx, id: EntryId) -> sqlx::Result<Option<(Room, Entry)>> {

@@ -11,7 +11,7 @@ use sqlx::AnyConnection;
 use super::super::cards::RoomCards;
 use super::super::goods::{self, Product, Variant};
 use super::super::model::Room;
-use super::super::offers::{PriceKind, Priced, Pricing};
+use super::super::offers::{Priced, Pricing, QuoteKind};
 use super::super::timeline::{Cards, Slot};
 use super::Entry;
 use crate::app::App;
@@ -83,7 +83,7 @@ struct ShelfVariantView {
     #[schema(value_type = Object)]
     options: Value,
     price: Option<Money>,
-    kind: Option<PriceKind>,
+    kind: Option<QuoteKind>,
     /// What the price is compared with
     compare_at: Option<Money>,
     offer: Option<String>,
