@@ -40,7 +40,7 @@ pub(crate) use self::model::{AddKeyError, NewPublishKey, Sending};
 pub(crate) use self::play::decide as decide_play;
 #[cfg(feature = "s3")]
 pub(crate) use self::recording::{open_store, probe_store};
-pub(crate) use self::recording::{recorded, recover};
+pub(crate) use self::recording::{recorded, recover, stretches};
 pub(crate) use self::routes::{media_routes, routes};
 pub(crate) use self::service::{changes, cut, decide, end, has_publisher, news, sending};
 pub(crate) use self::signal::{set_public, use_port};

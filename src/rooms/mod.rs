@@ -17,6 +17,7 @@ mod goods;
 mod jobs;
 mod model;
 mod offers;
+mod replay;
 mod routes;
 mod service;
 mod shelf;

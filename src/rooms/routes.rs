@@ -20,7 +20,7 @@ use super::model::{
 };
 use super::service::{self, CreateError, KeyError, OrderError};
 use super::store::{self, Filter};
-use super::{cards, offers, shelf};
+use super::{cards, offers, replay, shelf};
 use crate::accounts::{Entry, Principal, audit};
 use crate::app::{App, hex};
 use crate::broadcasts::{self, AddKeyError};
@@ -46,6 +46,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .merge(shelf::routes())
         .merge(cards::routes())
         .merge(offers::routes())
+        .merge(replay::routes())
 }
 
 /// A show to be made.

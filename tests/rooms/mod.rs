@@ -1,6 +1,7 @@
 //! Rooms and their keys over HTTP.
 
 mod cards;
+mod replay;
 mod shelf;
 mod stage;
 mod stream;

@@ -15,6 +15,8 @@ mod routes;
 mod snapshot;
 mod store;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 use tokio::sync::broadcast;
@@ -27,11 +29,12 @@ pub(super) use self::desk::{RoomCards, now_of};
 pub(crate) use self::line::CardNews;
 pub(super) use self::line::Line;
 pub(super) use self::routes::{routes, runs_cards};
-pub(super) use self::snapshot::snapshot;
-use super::envelope::{Action, Data, StockData};
+pub(super) use self::snapshot::{SnapshotView, When, snapshot};
+use super::envelope::{Action, Data, Event, StockData};
 use super::goods;
 use super::model::{Room, State};
 use super::store as rooms;
+use super::timeline::Checkpoint;
 use crate::accounts::Principal;
 use crate::app::App;
 use crate::http::ApiError;
@@ -52,6 +55,21 @@ where
     tx.commit().await?;
     written.hand_over(app);
     Ok(placed.seq)
+}
+
+/// The events of a room that take effect after a room time, in the order of the fold.
+pub(super) async fn events_behind(
+    app: &App,
+    id: RoomId,
+    at_us: i64,
+) -> sqlx::Result<Vec<Arc<Event>>> {
+    let before = Checkpoint {
+        at_us,
+        seq: i64::MAX,
+        ..Checkpoint::default()
+    };
+    let mut reader = app.db.readers().acquire().await?;
+    store::fold_after(&mut reader, id, &before, i64::MAX).await
 }
 
 /// Says in every room on air that a variant is sold out, or is there again. A room that says so
@@ -161,8 +179,7 @@ pub(crate) async fn now_text(
 ) -> Result<(i64, String), ApiError> {
     let room = rooms::find(&app.db, id).await?;
     let room = room.ok_or_else(ApiError::not_found)?;
-    let now_us = None;
-    let view = snapshot(app, room, now_us, is_inside).await?;
+    let view = snapshot(app, room, When::Now, is_inside).await?;
     let text = serde_json::to_string(&view).map_err(|err| ApiError::internal(&err))?;
     Ok((view.seq, text))
 }

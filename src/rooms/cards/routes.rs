@@ -18,7 +18,7 @@ use super::super::routes::{etag_of, fresh, if_known};
 use super::super::store as rooms;
 use super::command::{AMOUNT, Command, CommandError, What, compact};
 use super::desk::{By, CardError, Desk, PlacedCard, Written};
-use super::snapshot::{SnapshotError, SnapshotView, snapshot};
+use super::snapshot::{SnapshotError, SnapshotView, When, snapshot};
 use super::store;
 use crate::accounts::{Entry, Principal, Scope, audit};
 use crate::app::App;
@@ -291,7 +291,8 @@ async fn show(
     let room = rooms::find(&app.db, id).await?;
     let room = room.ok_or_else(ApiError::not_found)?;
     let is_inside = runs_cards(&app, who.as_ref(), &room).await;
-    let view = snapshot(&app, room, query.at_us, is_inside).await?;
+    let when = query.at_us.map_or(When::Now, When::At);
+    let view = snapshot(&app, room, when, is_inside).await?;
     let tag = etag_of(&view.covered())?;
     Ok(if_known(&headers, &tag).unwrap_or_else(|| fresh(&view, &tag)))
 }

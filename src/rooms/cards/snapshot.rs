@@ -129,26 +129,39 @@ impl SnapshotView {
     }
 }
 
+/// Which time a snapshot is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::rooms) enum When {
+    Now,
+    /// A room time up to now, and as far ahead as cards may be placed.
+    At(i64),
+    /// A room time that a recording reaches.
+    Recorded(i64),
+}
+
 /// The cards of a room at a room time, or now; `is_inside` to those who run the room.
 pub(in crate::rooms) async fn snapshot(
     app: &App,
     room: Room,
-    at_us: Option<i64>,
+    when: When,
     is_inside: bool,
 ) -> Result<SnapshotView, SnapshotError> {
     let mut reader = app.db.readers().acquire().await?;
     let rehearsed = rehearsed(app, &room, is_inside);
     let mut now = RoomCards::read(&mut reader, app, room).await?;
     let now_us = now.clock.now_us;
-    let latest_us = if now.room.state.is_over() {
-        now_us
+    let ahead_us = if now.room.state.is_over() {
+        0
     } else {
-        now_us + AHEAD_US_MAX
+        AHEAD_US_MAX
     };
-    let asked_us = at_us.unwrap_or(now_us);
-    if !(0..=latest_us).contains(&asked_us) {
-        return Err(SnapshotError::OutOfRange);
-    }
+    let asked_us = match when {
+        When::Now => now_us,
+        When::At(at_us) if !(0..=now_us + ahead_us).contains(&at_us) => {
+            return Err(SnapshotError::OutOfRange);
+        }
+        When::At(at_us) | When::Recorded(at_us) => at_us,
+    };
     if let Some(rehearsed) = rehearsed {
         now.timeline = rehearsed;
     }
@@ -157,7 +170,7 @@ pub(in crate::rooms) async fn snapshot(
     } else {
         state_at(&mut reader, &now, asked_us).await?
     };
-    let is_now = at_us.is_none();
+    let is_now = when == When::Now;
     let prices = prices(&mut reader, app, &now, (&cards, asked_us, is_now)).await?;
     let (out, of_deals) = (&cards.sold_out, &cards.deals_sold_out);
     let out = out.iter().map(|(variant, slot)| (None, variant, slot));
