@@ -106,6 +106,8 @@ ids! {
     EntryId = "shf_";
     /// A flash price with a quota and a clock.
     DealId = "deal_";
+    /// A rule that lowers a price.
+    CouponId = "cpn_";
     /// One act of buying.
     CheckoutId = "chk_";
     /// What one buyer buys of one merchant.

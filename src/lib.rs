@@ -43,5 +43,7 @@ mod rooms;
 
 mod orders;
 
+mod live;
+
 mod router;
 pub mod serve;

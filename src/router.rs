@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::http::{self, ApiError, BODY_BYTES_MAX, Code, Cors, around, asset, index, openapi};
-use crate::{accounts, broadcasts, catalog, creators, ledger, orders, payments, rooms};
+use crate::{accounts, broadcasts, catalog, creators, ledger, live, orders, payments, rooms};
 
 const API: &str = "/api/v1";
 
@@ -64,6 +64,7 @@ fn api() -> OpenApiRouter<App> {
         .merge(catalog::stock_routes())
         .merge(creators::routes())
         .merge(rooms::routes())
+        .merge(live::routes())
         .merge(broadcasts::routes())
         .merge(orders::routes())
         .merge(ledger::routes())

@@ -3,6 +3,8 @@
 //! Invariants
 //! - A cue has one T; every output shows that T (I13).
 //! - A cue is refused or delivered, never lost silently; open listed cues reach late joiners (I14).
+//! - A place that was taken is filled or given back: a cue that must be recorded first cannot be
+//!   refused afterwards.
 //! - The payload is never read here.
 
 use std::collections::VecDeque;
@@ -164,12 +166,64 @@ impl Bucket {
         self.level = (self.level + passed.as_secs_f64() * self.rate).min(self.burst);
         self.at = Some(now);
     }
+
+    fn give_back(&mut self, taken: f64) {
+        self.level = (self.level + taken).min(self.burst);
+    }
 }
 
 #[derive(Debug)]
 struct Pending {
     cue: NewCue,
     reply: oneshot::Sender<Result<Stamped, CueError>>,
+}
+
+/// A place on the timeline that is taken and not filled yet. Dropped, it is given back.
+#[derive(Debug)]
+pub struct CuePlace {
+    log: Arc<CueLog>,
+    /// None once it is filled.
+    cue: Option<NewCue>,
+    t: MediaTime,
+    is_ahead: bool,
+}
+
+impl CuePlace {
+    /// Puts the cue on the timeline.
+    ///
+    /// # Errors
+    /// [`CueError::Ended`] when the broadcast has ended meanwhile.
+    pub fn fill(mut self) -> Result<Stamped, CueError> {
+        let cue = self.cue.take().ok_or(CueError::Ended)?;
+        let mut state = self.log.lock();
+        state.held.retain(|(id, _)| *id != cue.id);
+        if state.is_ended {
+            return Err(CueError::Ended);
+        }
+        let stamped = place(&mut state, cue, self.t);
+        self.log.wake(state);
+        Ok(stamped)
+    }
+}
+
+impl Drop for CuePlace {
+    fn drop(&mut self) {
+        let Some(cue) = self.cue.take() else {
+            return;
+        };
+        let mut state = self.log.lock();
+        state.held.retain(|(id, _)| *id != cue.id);
+        let ahead = state.ahead.iter().position(|t| *t == self.t);
+        if let Some(ahead) = ahead.filter(|_| self.is_ahead) {
+            state.ahead.swap_remove(ahead);
+        }
+        let bytes = size(&cue);
+        state.bytes.give_back(bytes);
+        match cue.kind {
+            CueKind::Listed => state.listed.give_back(1.0),
+            CueKind::Passing => state.passing.give_back(1.0),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -179,6 +233,8 @@ struct State {
     open: Vec<Arc<Cue>>,
     ids: VecDeque<String>,
     pending: Vec<Pending>,
+    /// The cues whose places are taken and not filled.
+    held: Vec<(String, CueKind)>,
     /// Where the cues lie that were ahead when they were placed.
     ahead: Vec<MediaTime>,
     listed: Bucket,
@@ -203,6 +259,7 @@ impl CueLog {
                 open: Vec::new(),
                 ids: VecDeque::new(),
                 pending: Vec::new(),
+                held: Vec::new(),
                 ahead: Vec::new(),
                 listed: Bucket::new(LISTED_PER_S, LISTED_BURST),
                 passing: Bucket::new(PASSING_PER_S, PASSING_PER_S),
@@ -270,6 +327,34 @@ impl CueLog {
         Ok(stamped)
     }
 
+    /// Takes the place of a cue at `t`; `running` is the T that is now.
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        now: Instant,
+        cue: NewCue,
+        t: MediaTime,
+        running: MediaTime,
+    ) -> Result<CuePlace, CueError> {
+        let mut state = self.lock();
+        state.ahead.retain(|ahead| *ahead > running);
+        let is_ahead = t > running;
+        if is_ahead && state.ahead.len() >= AHEAD_COUNT_MAX {
+            return Err(CueError::TooMany);
+        }
+        admit(&mut state, now, &cue)?;
+        if is_ahead {
+            state.ahead.push(t);
+        }
+        state.held.push((cue.id.clone(), cue.kind));
+        drop(state);
+        Ok(CuePlace {
+            log: Arc::clone(self),
+            cue: Some(cue),
+            t,
+            is_ahead,
+        })
+    }
+
     /// Ends an open listed cue at `t`.
     pub(crate) fn close(&self, id: &str, t: MediaTime) -> Result<MediaTime, CueError> {
         let mut state = self.lock();
@@ -334,16 +419,18 @@ fn admit(state: &mut State, now: Instant, cue: &NewCue) -> Result<(), CueError> 
     if cue.duration.is_some_and(|d| d > DURATION_MAX) {
         return Err(CueError::OutOfRange);
     }
-    let is_waiting = state.pending.iter().any(|p| p.cue.id == cue.id);
-    if is_waiting || state.ids.iter().any(|id| *id == cue.id) {
+    let waiting = state.pending.iter().map(|p| &p.cue.id);
+    let mut taken = waiting.chain(state.held.iter().map(|(id, _)| id));
+    if taken.any(|id| *id == cue.id) || state.ids.iter().any(|id| *id == cue.id) {
         return Err(CueError::IdUsed);
     }
-    let open = state.open.len() + state.pending.len();
+    let held = state.held.iter();
+    let held = held.filter(|(_, kind)| *kind == CueKind::Listed).count();
+    let open = state.open.len() + state.pending.len() + held;
     if cue.kind == CueKind::Listed && open >= OPEN_MAX {
         return Err(CueError::TooMany);
     }
-    let size = u32::try_from(cue.payload.len() + cue.id.len() + cue.class.len())
-        .map_or(f64::INFINITY, f64::from);
+    let size = size(cue);
     let bucket = match cue.kind {
         CueKind::Listed => &mut state.listed,
         CueKind::Passing => &mut state.passing,
@@ -356,6 +443,11 @@ fn admit(state: &mut State, now: Instant, cue: &NewCue) -> Result<(), CueError> 
     bucket.level -= 1.0;
     state.bytes.level -= size;
     Ok(())
+}
+
+fn size(cue: &NewCue) -> f64 {
+    let bytes = cue.payload.len() + cue.id.len() + cue.class.len();
+    u32::try_from(bytes).map_or(f64::INFINITY, f64::from)
 }
 
 /// Ids and classes stand in quoted playlist attributes and in JSON.
@@ -537,6 +629,32 @@ mod tests {
             "what is not ahead is not counted"
         );
         assert!(put_at(1_002, 60, 61).is_ok(), "what has come is not ahead");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_is_taken_is_filled_whatever_came_meanwhile_or_given_back() {
+        let log = Arc::new(CueLog::new());
+        let (now, t) = (Instant::now(), MediaTime::from_micros(7));
+        let hold = |id: &str| log.hold(now, new(id, CueKind::Listed), t, MediaTime::ZERO);
+        let held = hold("a").unwrap();
+        assert!(matches!(hold("a"), Err(CueError::IdUsed)));
+        for n in 1..20 {
+            put(&log, now, new(&format!("l{n}"), CueKind::Listed)).unwrap();
+        }
+        let over = put(&log, now, new("x", CueKind::Listed));
+        assert_eq!(over, Err(CueError::TooMany));
+        assert_eq!(held.fill().map(|stamped| stamped.t), Ok(t));
+        assert!(matches!(hold("a"), Err(CueError::IdUsed)), "it stands");
+
+        let later = now + Duration::from_secs(1);
+        let two = ["b", "c"].map(|id| {
+            let cue = new(id, CueKind::Listed);
+            log.hold(later, cue, t, MediaTime::ZERO).unwrap()
+        });
+        let next = || put(&log, later, new("d", CueKind::Listed));
+        assert_eq!(next(), Err(CueError::TooMany));
+        drop(two);
+        assert!(next().is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,13 +32,15 @@ mod whep;
 mod whip;
 
 pub(crate) use self::admission::watch as watch_usage;
-pub(crate) use self::cues::{NewCue, PlaceCueError, now_us, place_cue};
+pub(crate) use self::cues::{
+    HeldCue, NewCue, PlaceCueError, RunningT, end_cue, hold_cue, playhead, running,
+};
 pub(crate) use self::metrics::metrics;
 pub(crate) use self::model::{AddKeyError, NewPublishKey, Sending};
 pub(crate) use self::play::decide as decide_play;
 #[cfg(feature = "s3")]
 pub(crate) use self::recording::{open_store, probe_store};
-pub(crate) use self::recording::{recorded, recover};
+pub(crate) use self::recording::{recorded, recover, stretches};
 pub(crate) use self::routes::{media_routes, routes};
 pub(crate) use self::service::{changes, cut, decide, end, has_publisher, news, sending};
 pub(crate) use self::signal::{set_public, use_port};

@@ -16,7 +16,7 @@ mod store;
 mod tests;
 
 pub(crate) use self::model::{Kind, NewCreator};
-pub(crate) use self::rights::{Bit, may};
+pub(crate) use self::rights::{Bit, may, may_see};
 pub(crate) use self::routes::routes;
 pub(crate) use self::service::{CreateError, create};
 pub(crate) use self::store::exists;

@@ -38,7 +38,7 @@ const POSTGRES_READERS_MAX: u32 = 8;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `(number, name, SQLite, PostgreSQL)`
-const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 6] = [
     (
         1,
         "init",
@@ -62,6 +62,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
         "accounts",
         include_str!("../../migrations/sqlite/0004_accounts.sql"),
         include_str!("../../migrations/postgres/0004_accounts.sql"),
+    ),
+    (
+        5,
+        "cards",
+        include_str!("../../migrations/sqlite/0005_cards.sql"),
+        include_str!("../../migrations/postgres/0005_cards.sql"),
     ),
     (
         6,

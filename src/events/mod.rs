@@ -37,6 +37,10 @@ pub enum Kind {
     RoomResumed,
     RoomEnded,
     RoomCancelled,
+    CardPinned,
+    CardUnpinned,
+    CardExplained,
+    CardPriceChanged,
     LedgerDayClosed,
     ProductCreated,
     ProductUpdated,
@@ -52,7 +56,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 27] = [
         Self::AccountRegistered,
         Self::SessionStarted,
         Self::CreatorCreated,
@@ -64,6 +68,10 @@ impl Kind {
         Self::RoomResumed,
         Self::RoomEnded,
         Self::RoomCancelled,
+        Self::CardPinned,
+        Self::CardUnpinned,
+        Self::CardExplained,
+        Self::CardPriceChanged,
         Self::LedgerDayClosed,
         Self::ProductCreated,
         Self::ProductUpdated,
@@ -91,6 +99,10 @@ impl Kind {
             Self::RoomResumed => "room.resumed",
             Self::RoomEnded => "room.ended",
             Self::RoomCancelled => "room.cancelled",
+            Self::CardPinned => "card.pinned",
+            Self::CardUnpinned => "card.unpinned",
+            Self::CardExplained => "card.explained",
+            Self::CardPriceChanged => "card.price_changed",
             Self::LedgerDayClosed => "ledger.day_closed",
             Self::ProductCreated => "product.created",
             Self::ProductUpdated => "product.updated",

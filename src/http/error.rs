@@ -13,71 +13,98 @@ use serde::Serialize;
 /// Entries of `errors[]`.
 const BOUNDS_MAX: usize = 20;
 
-/// The stable word for what went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Code {
-    Malformed,
-    UnknownField,
-    UnknownFilter,
-    BadCursor,
-    Unauthenticated,
-    CredentialsWrong,
-    Forbidden,
-    OriginRefused,
-    GrantExceedsOwn,
-    AccountSuspended,
-    RegistrationClosed,
-    NotFound,
-    MethodNotAllowed,
-    InvalidState,
-    LimitReached,
-    DuplicateExternalId,
-    PriceWindowOverlaps,
-    LastOwner,
-    RoomEnded,
-    NoMedia,
-    HandleTaken,
-    HandleChangeTooSoon,
-    NotLive,
-    MediaNotLive,
-    PublisherBusy,
-    IdUsed,
-    IdempotencyInProgress,
-    Gone,
-    PreconditionFailed,
-    Stale,
-    PreconditionRequired,
-    Timeout,
-    TooLarge,
-    UnsupportedMediaType,
-    OutOfBounds,
-    HandleInvalid,
-    HandleReserved,
-    PasswordWeak,
-    IdempotencyKeyReused,
-    CueTooLarge,
-    Unservable,
-    AtOutOfRange,
-    AmountOutOfRange,
-    StockChanged,
-    OrderAlreadyPaid,
-    OrderClosing,
-    SoldOut,
-    InsufficientStock,
-    PurchaseLimitReached,
-    PriceChanged,
-    PriceUnconfirmed,
-    NotSellable,
-    SeveralMerchants,
-    SeveralCurrencies,
-    EmptyCart,
-    AddressRequired,
-    InsufficientFunds,
-    ProviderNotAvailable,
-    IdempotencyKeyMissing,
-    RateLimited,
-    Internal,
-    Busy,
+macro_rules! codes {
+    ($($name:ident = $word:literal $status:ident;)+) => {
+        /// The stable word for what went wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $($name,)+
+        }
+
+        impl Code {
+            const fn row(self) -> (&'static str, StatusCode) {
+                match self {
+                    $(Self::$name => ($word, StatusCode::$status),)+
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    Malformed = "malformed" BAD_REQUEST;
+    UnknownField = "unknown_field" BAD_REQUEST;
+    UnknownFilter = "unknown_filter" BAD_REQUEST;
+    BadCursor = "bad_cursor" BAD_REQUEST;
+    Unauthenticated = "unauthenticated" UNAUTHORIZED;
+    CredentialsWrong = "credentials_wrong" UNAUTHORIZED;
+    Forbidden = "forbidden" FORBIDDEN;
+    OriginRefused = "origin_refused" FORBIDDEN;
+    GrantExceedsOwn = "grant_exceeds_own" FORBIDDEN;
+    AccountSuspended = "account_suspended" FORBIDDEN;
+    RegistrationClosed = "registration_closed" FORBIDDEN;
+    NotFound = "not_found" NOT_FOUND;
+    MethodNotAllowed = "method_not_allowed" METHOD_NOT_ALLOWED;
+    InvalidState = "invalid_state" CONFLICT;
+    LimitReached = "limit_reached" CONFLICT;
+    DuplicateExternalId = "duplicate_external_id" CONFLICT;
+    PriceWindowOverlaps = "price_window_overlaps" CONFLICT;
+    LastOwner = "last_owner" CONFLICT;
+    RoomEnded = "room_ended" CONFLICT;
+    RoomNotLive = "room_not_live" CONFLICT;
+    ShelfFull = "shelf_full" CONFLICT;
+    NumberTaken = "number_taken" CONFLICT;
+    NoMedia = "no_media" CONFLICT;
+    HandleTaken = "handle_taken" CONFLICT;
+    HandleChangeTooSoon = "handle_change_too_soon" CONFLICT;
+    NotLive = "not_live" CONFLICT;
+    MediaNotLive = "not_live" NOT_FOUND;
+    PublisherBusy = "busy" CONFLICT;
+    IdUsed = "id_used" CONFLICT;
+    IdempotencyInProgress = "idempotency_in_progress" CONFLICT;
+    Gone = "gone" GONE;
+    PreconditionFailed = "precondition_failed" PRECONDITION_FAILED;
+    Stale = "stale" PRECONDITION_FAILED;
+    PreconditionRequired = "precondition_required" PRECONDITION_REQUIRED;
+    Timeout = "timeout" REQUEST_TIMEOUT;
+    TooLarge = "too_large" PAYLOAD_TOO_LARGE;
+    UnsupportedMediaType = "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE;
+    OutOfBounds = "out_of_bounds" UNPROCESSABLE_ENTITY;
+    HandleInvalid = "handle_invalid" UNPROCESSABLE_ENTITY;
+    HandleReserved = "handle_reserved" UNPROCESSABLE_ENTITY;
+    PasswordWeak = "password_weak" UNPROCESSABLE_ENTITY;
+    IdempotencyKeyReused = "idempotency_key_reused" UNPROCESSABLE_ENTITY;
+    CueTooLarge = "cue_too_large" UNPROCESSABLE_ENTITY;
+    Unservable = "unservable" UNPROCESSABLE_ENTITY;
+    AtOutOfRange = "at_out_of_range" UNPROCESSABLE_ENTITY;
+    CardTooLarge = "card_too_large" UNPROCESSABLE_ENTITY;
+    CommissionNotAgreed = "commission_not_agreed" UNPROCESSABLE_ENTITY;
+    CouponNotActive = "coupon_not_active" UNPROCESSABLE_ENTITY;
+    OfferInvalid = "offer_invalid" UNPROCESSABLE_ENTITY;
+    OfferExpired = "offer_expired" UNPROCESSABLE_ENTITY;
+    OfferNotStarted = "offer_not_started" UNPROCESSABLE_ENTITY;
+    DealNotStarted = "deal_not_started" UNPROCESSABLE_ENTITY;
+    DealEnded = "deal_ended" UNPROCESSABLE_ENTITY;
+    AmountOutOfRange = "amount_out_of_range" UNPROCESSABLE_ENTITY;
+    StockChanged = "stock_changed" CONFLICT;
+    OrderAlreadyPaid = "order_already_paid" CONFLICT;
+    OrderClosing = "order_closing" CONFLICT;
+    SoldOut = "sold_out" UNPROCESSABLE_ENTITY;
+    InsufficientStock = "insufficient_stock" UNPROCESSABLE_ENTITY;
+    PurchaseLimitReached = "purchase_limit_reached" UNPROCESSABLE_ENTITY;
+    PriceChanged = "price_changed" UNPROCESSABLE_ENTITY;
+    PriceUnconfirmed = "price_unconfirmed" UNPROCESSABLE_ENTITY;
+    NotSellable = "not_sellable" UNPROCESSABLE_ENTITY;
+    SeveralMerchants = "several_merchants" UNPROCESSABLE_ENTITY;
+    SeveralCurrencies = "several_currencies" UNPROCESSABLE_ENTITY;
+    EmptyCart = "empty_cart" UNPROCESSABLE_ENTITY;
+    AddressRequired = "address_required" UNPROCESSABLE_ENTITY;
+    InsufficientFunds = "insufficient_funds" UNPROCESSABLE_ENTITY;
+    ProviderNotAvailable = "provider_not_available" UNPROCESSABLE_ENTITY;
+    IdempotencyKeyMissing = "idempotency_key_missing" BAD_REQUEST;
+    RateLimited = "rate_limited" TOO_MANY_REQUESTS;
+    Internal = "internal" INTERNAL_SERVER_ERROR;
+    Busy = "busy" SERVICE_UNAVAILABLE;
 }
 
 impl Code {
@@ -105,74 +132,6 @@ impl Code {
                 | Self::Internal
                 | Self::Busy
         )
-    }
-
-    const fn row(self) -> (&'static str, StatusCode) {
-        use StatusCode as S;
-        match self {
-            Self::Malformed => ("malformed", S::BAD_REQUEST),
-            Self::UnknownField => ("unknown_field", S::BAD_REQUEST),
-            Self::UnknownFilter => ("unknown_filter", S::BAD_REQUEST),
-            Self::BadCursor => ("bad_cursor", S::BAD_REQUEST),
-            Self::Unauthenticated => ("unauthenticated", S::UNAUTHORIZED),
-            Self::CredentialsWrong => ("credentials_wrong", S::UNAUTHORIZED),
-            Self::Forbidden => ("forbidden", S::FORBIDDEN),
-            Self::OriginRefused => ("origin_refused", S::FORBIDDEN),
-            Self::GrantExceedsOwn => ("grant_exceeds_own", S::FORBIDDEN),
-            Self::AccountSuspended => ("account_suspended", S::FORBIDDEN),
-            Self::RegistrationClosed => ("registration_closed", S::FORBIDDEN),
-            Self::NotFound => ("not_found", S::NOT_FOUND),
-            Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED),
-            Self::InvalidState => ("invalid_state", S::CONFLICT),
-            Self::LimitReached => ("limit_reached", S::CONFLICT),
-            Self::LastOwner => ("last_owner", S::CONFLICT),
-            Self::DuplicateExternalId => ("duplicate_external_id", S::CONFLICT),
-            Self::PriceWindowOverlaps => ("price_window_overlaps", S::CONFLICT),
-            Self::NoMedia => ("no_media", S::CONFLICT),
-            Self::RoomEnded => ("room_ended", S::CONFLICT),
-            Self::HandleTaken => ("handle_taken", S::CONFLICT),
-            Self::HandleChangeTooSoon => ("handle_change_too_soon", S::CONFLICT),
-            Self::NotLive => ("not_live", S::CONFLICT),
-            Self::MediaNotLive => ("not_live", S::NOT_FOUND),
-            Self::PublisherBusy => ("busy", S::CONFLICT),
-            Self::IdUsed => ("id_used", S::CONFLICT),
-            Self::IdempotencyInProgress => ("idempotency_in_progress", S::CONFLICT),
-            Self::PreconditionFailed => ("precondition_failed", S::PRECONDITION_FAILED),
-            Self::Gone => ("gone", S::GONE),
-            Self::Stale => ("stale", S::PRECONDITION_FAILED),
-            Self::PreconditionRequired => ("precondition_required", S::PRECONDITION_REQUIRED),
-            Self::Timeout => ("timeout", S::REQUEST_TIMEOUT),
-            Self::TooLarge => ("too_large", S::PAYLOAD_TOO_LARGE),
-            Self::UnsupportedMediaType => ("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE),
-            Self::OutOfBounds => ("out_of_bounds", S::UNPROCESSABLE_ENTITY),
-            Self::HandleInvalid => ("handle_invalid", S::UNPROCESSABLE_ENTITY),
-            Self::HandleReserved => ("handle_reserved", S::UNPROCESSABLE_ENTITY),
-            Self::PasswordWeak => ("password_weak", S::UNPROCESSABLE_ENTITY),
-            Self::IdempotencyKeyReused => ("idempotency_key_reused", S::UNPROCESSABLE_ENTITY),
-            Self::CueTooLarge => ("cue_too_large", S::UNPROCESSABLE_ENTITY),
-            Self::Unservable => ("unservable", S::UNPROCESSABLE_ENTITY),
-            Self::AtOutOfRange => ("at_out_of_range", S::UNPROCESSABLE_ENTITY),
-            Self::AmountOutOfRange => ("amount_out_of_range", S::UNPROCESSABLE_ENTITY),
-            Self::StockChanged => ("stock_changed", S::CONFLICT),
-            Self::OrderAlreadyPaid => ("order_already_paid", S::CONFLICT),
-            Self::OrderClosing => ("order_closing", S::CONFLICT),
-            Self::SoldOut => ("sold_out", S::UNPROCESSABLE_ENTITY),
-            Self::InsufficientStock => ("insufficient_stock", S::UNPROCESSABLE_ENTITY),
-            Self::PurchaseLimitReached => ("purchase_limit_reached", S::UNPROCESSABLE_ENTITY),
-            Self::PriceChanged => ("price_changed", S::UNPROCESSABLE_ENTITY),
-            Self::PriceUnconfirmed => ("price_unconfirmed", S::UNPROCESSABLE_ENTITY),
-            Self::NotSellable => ("not_sellable", S::UNPROCESSABLE_ENTITY),
-            Self::SeveralMerchants => ("several_merchants", S::UNPROCESSABLE_ENTITY),
-            Self::SeveralCurrencies => ("several_currencies", S::UNPROCESSABLE_ENTITY),
-            Self::EmptyCart => ("empty_cart", S::UNPROCESSABLE_ENTITY),
-            Self::AddressRequired => ("address_required", S::UNPROCESSABLE_ENTITY),
-            Self::InsufficientFunds => ("insufficient_funds", S::UNPROCESSABLE_ENTITY),
-            Self::ProviderNotAvailable => ("provider_not_available", S::UNPROCESSABLE_ENTITY),
-            Self::IdempotencyKeyMissing => ("idempotency_key_missing", S::BAD_REQUEST),
-            Self::RateLimited => ("rate_limited", S::TOO_MANY_REQUESTS),
-            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR),
-            Self::Busy => ("busy", S::SERVICE_UNAVAILABLE),
-        }
     }
 }
 

@@ -11,16 +11,27 @@
 //! Not here: shelf, cards, deals; who may publish ([`crate::broadcasts`]).
 
 mod cards;
+mod clock;
+mod envelope;
+mod goods;
 mod jobs;
 mod model;
+mod offers;
+mod replay;
 mod routes;
 mod service;
+mod shelf;
 mod store;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
-pub(crate) use self::cards::{CardError, place_card};
-pub(crate) use self::jobs::run;
+pub(crate) use self::cards::{
+    CardError, CardNews, Listener, envelopes_after, listen, now_text, place_card,
+};
+pub(crate) use self::jobs::{follow_stock, run};
 pub(crate) use self::model::NewRoom;
+pub(crate) use self::offers::{KeyFileError, open_offer_keys, rotate_offer_keys};
 pub(crate) use self::routes::routes;
 pub(crate) use self::service::{CreateError, create};
+pub(crate) use self::shelf::left;

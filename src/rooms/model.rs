@@ -128,6 +128,17 @@ pub(crate) struct NewRoom {
     pub(crate) interrupt_grace_s: i64,
 }
 
+/// What is to change of a room; nothing where nothing is said.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Change {
+    pub(super) title: Option<String>,
+    pub(super) starts_at: Option<Option<Timestamp>>,
+    pub(super) auto_start: Option<bool>,
+    pub(super) card_lead_ms: Option<i64>,
+    pub(super) price_honour_ms: Option<i64>,
+    pub(super) interrupt_grace_s: Option<i64>,
+}
+
 impl NewRoom {
     /// A room that goes live with its publisher and waits for it for ever.
     pub(crate) fn open_ended(creator: CreatorId, title: &str) -> Self {

@@ -5,40 +5,48 @@ use std::net::SocketAddr;
 use axum::Json;
 use axum::extract::State as AppState;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::model::{
-    AHEAD_MAX, CARD_LEAD_MS, CARD_LEAD_MS_DEFAULT, INTERRUPT_GRACE_S, INTERRUPT_GRACE_S_DEFAULT,
-    NewRoom, Order, PRICE_HONOUR_MS, PRICE_HONOUR_MS_DEFAULT, Room, State, TITLE,
+    AHEAD_MAX, CARD_LEAD_MS, CARD_LEAD_MS_DEFAULT, Change, INTERRUPT_GRACE_S,
+    INTERRUPT_GRACE_S_DEFAULT, NewRoom, Order, PRICE_HONOUR_MS, PRICE_HONOUR_MS_DEFAULT, Room,
+    State, TITLE,
 };
 use super::service::{self, CreateError, KeyError, OrderError};
 use super::store::{self, Filter};
+use super::{cards, offers, replay, shelf};
 use crate::accounts::{Entry, Principal, audit};
-use crate::app::App;
+use crate::app::{App, hex};
 use crate::broadcasts::{self, AddKeyError};
 use crate::clock::Timestamp;
 use crate::creators::{self, Bit};
 use crate::db::Tx;
 use crate::http::{
-    self as wire, ApiError, Begin, Bounds, Call, Code, Cursor, NoBody, Page, Path, Problem, Query,
-    Reached, Write,
+    self as wire, ApiError, Begin, Bounds, Call, Code, Cursor, IfMatch, NoBody, Page, Path,
+    Problem, Query, Reached, Write, given,
 };
 use crate::ids::{CreatorId, KeyId, RoomId};
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
-        .routes(routes!(one))
+        .routes(routes!(one, change))
+        .routes(routes!(clock))
         .routes(routes!(start))
         .routes(routes!(end))
         .routes(routes!(cancel))
         .routes(routes!(add_key))
         .routes(routes!(delete_key))
+        .merge(shelf::routes())
+        .merge(cards::routes())
+        .merge(offers::routes())
+        .merge(replay::routes())
 }
 
 /// A show to be made.
@@ -70,17 +78,7 @@ impl CreateBody {
     fn parse(self, now: Timestamp) -> Result<NewRoom, ApiError> {
         let mut bounds = Bounds::default();
         bounds.text("/title", &self.title, TITLE);
-        let starts_at = match self.starts_at.as_deref().map(Timestamp::parse) {
-            Some(None) => {
-                let detail = "starts_at must be a time of RFC 3339";
-                return Err(ApiError::new(Code::Malformed, detail).at("/starts_at", "time"));
-            }
-            Some(at) => at,
-            None => None,
-        };
-        if starts_at.is_some_and(|at| at > now.plus(AHEAD_MAX)) {
-            bounds.add("/starts_at", "range");
-        }
+        let starts_at = starts_at(&mut bounds, self.starts_at.as_deref(), now)?;
         let card_lead_ms = self.card_lead_ms.unwrap_or(CARD_LEAD_MS_DEFAULT);
         bounds.number("/card_lead_ms", card_lead_ms, CARD_LEAD_MS);
         let price_honour_ms = self.price_honour_ms.unwrap_or(PRICE_HONOUR_MS_DEFAULT);
@@ -271,7 +269,8 @@ async fn list(
 }
 
 /// Shows a room.
-#[utoipa::path(get, path = "/rooms/{id}", tag = "rooms", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/rooms/{id}", tag = "rooms", operation_id = "show_room",
+    params(("id" = String, Path)),
     responses((status = 200, body = RoomView), (status = 304), (status = 404, body = Problem,
         content_type = "application/problem+json")))]
 async fn one(
@@ -281,21 +280,184 @@ async fn one(
 ) -> Result<Response, ApiError> {
     let room = store::find(&app.db, id).await?;
     let room = room.ok_or_else(ApiError::not_found)?;
-    let tag = format!("\"v{}\"", room.version);
-    let is_known = headers
-        .get(IF_NONE_MATCH)
-        .is_some_and(|known| known.as_bytes() == tag.as_bytes());
-    let mut response = if is_known {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        Json(RoomView::from(room)).into_response()
-    };
+    let tag = wire::etag(room.version);
+    Ok(if_known(&headers, &tag).unwrap_or_else(|| fresh(&RoomView::from(room), &tag)))
+}
+
+/// The tag of what an answer shows.
+pub(super) fn etag_of<T: Serialize>(view: &T) -> Result<String, ApiError> {
+    let body = serde_json::to_vec(view).map_err(|err| ApiError::internal(&err))?;
+    let digest = hex(&Sha256::digest(&body));
+    Ok(format!("\"{}\"", digest.split_at(32).0))
+}
+
+/// The answer to somebody who has it already.
+pub(super) fn if_known(headers: &HeaderMap, tag: &str) -> Option<Response> {
+    wire::is_known(headers, tag).then(|| marked(StatusCode::NOT_MODIFIED.into_response(), tag))
+}
+
+/// The answer with its tag; whoever keeps it asks again before it shows it.
+pub(super) fn fresh<T: Serialize>(view: &T, tag: &str) -> Response {
+    marked(Json(view).into_response(), tag)
+}
+
+fn marked(mut response: Response, tag: &str) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
+    if let Ok(tag) = HeaderValue::from_str(tag) {
         headers.insert(ETAG, tag);
     }
+    response
+}
+
+/// The time of a room.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct ClockView {
+    state: State,
+    /// Microseconds since the beginning of the show, over all its instances
+    room_now_us: i64,
+    /// When that was read
+    #[schema(value_type = String, format = DateTime)]
+    wall_at: Timestamp,
+    /// The running instance of its media; null without one
+    instance: Option<String>,
+    /// What to add to the T of the instance
+    offset_us: Option<i64>,
+}
+
+/// Shows the time of a room.
+#[utoipa::path(get, path = "/rooms/{id}/clock", tag = "rooms", operation_id = "show_room_clock",
+    params(("id" = String, Path)),
+    responses((status = 200, body = ClockView), (status = 404, body = Problem,
+        content_type = "application/problem+json")))]
+async fn clock(AppState(app): AppState<App>, Path(id): Path<RoomId>) -> Result<Response, ApiError> {
+    let mut reader = app.db.readers().acquire().await?;
+    let room = store::find_in(&mut reader, id).await?;
+    let room = room.ok_or_else(ApiError::not_found)?;
+    let clock = cards::now_of(&mut reader, &app, &room).await?;
+    let view = ClockView {
+        state: room.state,
+        room_now_us: clock.now_us,
+        wall_at: app.clock.now(),
+        offset_us: clock.instance.as_ref().map(|place| place.offset_us),
+        instance: clock.instance.map(|place| place.instance),
+    };
+    let mut response = Json(view).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// What is to change of a show.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangeRoomBody {
+    /// 1 to 80 characters
+    #[serde(default)]
+    title: Option<String>,
+    /// Of an announced show: RFC 3339, at most 60 days ahead; null takes it away
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    starts_at: Option<Option<String>>,
+    #[serde(default)]
+    auto_start: Option<bool>,
+    /// Milliseconds, 100 to 2 000
+    #[serde(default)]
+    card_lead_ms: Option<i64>,
+    /// Milliseconds, 0 to 15 000
+    #[serde(default)]
+    price_honour_ms: Option<i64>,
+    /// Seconds without a publisher until the show ends, 10 to 1 800
+    #[serde(default)]
+    interrupt_grace_s: Option<i64>,
+}
+
+impl ChangeRoomBody {
+    fn parse(self, now: Timestamp) -> Result<Change, ApiError> {
+        let mut bounds = Bounds::default();
+        if let Some(title) = &self.title {
+            bounds.text("/title", title, TITLE);
+        }
+        for (pointer, number, allowed) in [
+            ("/card_lead_ms", self.card_lead_ms, CARD_LEAD_MS),
+            ("/price_honour_ms", self.price_honour_ms, PRICE_HONOUR_MS),
+            (
+                "/interrupt_grace_s",
+                self.interrupt_grace_s,
+                INTERRUPT_GRACE_S,
+            ),
+        ] {
+            if let Some(number) = number {
+                bounds.number(pointer, number, allowed);
+            }
+        }
+        let starts_at = match self.starts_at {
+            None => None,
+            Some(text) => Some(starts_at(&mut bounds, text.as_deref(), now)?),
+        };
+        bounds.check()?;
+        Ok(Change {
+            title: self.title.map(|title| title.trim().to_owned()),
+            starts_at,
+            auto_start: self.auto_start,
+            card_lead_ms: self.card_lead_ms,
+            price_honour_ms: self.price_honour_ms,
+            interrupt_grace_s: self.interrupt_grace_s,
+        })
+    }
+}
+
+/// When a show begins, as it is sent.
+fn starts_at(
+    bounds: &mut Bounds,
+    text: Option<&str>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, ApiError> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let at = Timestamp::parse(text).ok_or_else(|| {
+        let detail = "starts_at must be a time of RFC 3339";
+        ApiError::new(Code::Malformed, detail).at("/starts_at", "time")
+    })?;
+    if at > now.plus(AHEAD_MAX) {
+        bounds.add("/starts_at", "range");
+    }
+    Ok(Some(at))
+}
+
+/// Changes a show.
+#[utoipa::path(patch, path = "/rooms/{id}", tag = "rooms", operation_id = "change_room",
+    params(("id" = String, Path), ("If-Match" = String, Header)), request_body = ChangeRoomBody,
+    security(("bearer" = [])),
+    responses((status = 200, body = RoomView), (status = "4XX", body = Problem,
+        content_type = "application/problem+json")))]
+#[tracing::instrument(name = "rooms.change", skip_all, fields(room.id = %id))]
+async fn change(
+    AppState(app): AppState<App>,
+    who: Principal,
+    Path(id): Path<RoomId>,
+    if_match: IfMatch,
+    Write { body, call }: Write<ChangeRoomBody>,
+) -> Result<Response, ApiError> {
+    let now = app.clock.now();
+    let change = body.parse(now)?;
+    let mut tx = app.db.begin().await?;
+    let room = store::lock(&mut tx, id).await?;
+    let room = room.ok_or_else(ApiError::not_found)?;
+    creators::may(&mut tx, &who, room.creator, Bit::GoLive).await?;
+    if_match.check(room.version)?;
+    let room = service::change(&mut tx, now, room, change).await?;
+    let entry = Entry {
+        who: &who,
+        call: &call,
+        object_id: id.to_string(),
+        diff: json!({ "title": room.title, "starts_at": room.starts_at }),
+    };
+    audit(&mut tx, now, entry).await?;
+    tx.commit().await?;
+    let tag = wire::etag(room.version);
+    Ok(fresh(&RoomView::from(room), &tag))
 }
 
 /// Brings a room from rehearsal on air.
@@ -360,9 +522,10 @@ async fn follow(
         Begin::Replay(answer) => return Ok(answer),
         Begin::Run(run) => run,
     };
+    let mut moved = None;
     let followed = async {
         operate(&mut run.tx, who, id).await?;
-        service::follow(&mut run.tx, app, id, order).await?;
+        moved = service::follow(&mut run.tx, app, id, order).await?;
         let room = store::lock(&mut run.tx, id).await?;
         let room = room.ok_or(sqlx::Error::RowNotFound)?;
         let entry = Entry {
@@ -375,10 +538,9 @@ async fn follow(
         Ok::<_, ApiError>((StatusCode::OK, RoomView::from(room)))
     };
     let followed = followed.await;
-    let is_over = matches!(&followed, Ok((_, room)) if room.state.is_over());
     let answer = run.finish(followed).await?;
-    if is_over {
-        broadcasts::end(app, id);
+    if let Some(moved) = moved {
+        moved.tell(app).await?;
     }
     Ok(answer)
 }

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::model::{Move, NewRoom, Order, Room, SCHEDULED_MAX, State};
+use super::cards::{self, CardError, Desk, Written};
+use super::model::{Change, Move, NewRoom, Order, Room, SCHEDULED_MAX, State};
 use super::store;
 use crate::app::App;
 use crate::broadcasts::{self, AddKeyError, NewPublishKey, Sending};
@@ -75,6 +76,31 @@ pub(crate) async fn create(
     Ok(room.id)
 }
 
+/// Changes a room that this transaction has locked.
+pub(super) async fn change(
+    tx: &mut Tx,
+    now: Timestamp,
+    mut room: Room,
+    change: Change,
+) -> Result<Room, OrderError> {
+    let is_announced = room.state == State::Scheduled;
+    let moves = change.starts_at.is_some() || change.auto_start.is_some();
+    if room.state.is_over() || (moves && !is_announced) {
+        return Err(OrderError::InvalidState(room.state.as_str()));
+    }
+    room.title = change.title.unwrap_or(room.title);
+    room.starts_at = change.starts_at.unwrap_or(room.starts_at);
+    room.auto_start = change.auto_start.unwrap_or(room.auto_start);
+    room.card_lead_ms = change.card_lead_ms.unwrap_or(room.card_lead_ms);
+    room.price_honour_ms = change.price_honour_ms.unwrap_or(room.price_honour_ms);
+    let grace_s = change.interrupt_grace_s;
+    room.interrupt_grace_s = grace_s.unwrap_or(room.interrupt_grace_s);
+    room.version += 1;
+    room.updated_at = now;
+    store::update(tx, &room).await?;
+    Ok(room)
+}
+
 /// Adds a stream key to a room that is not over.
 pub(super) async fn add_key(
     tx: &mut Tx,
@@ -115,14 +141,51 @@ pub(super) enum OrderError {
     Db(#[from] sqlx::Error),
 }
 
-/// Follows an operator's order. The caller cuts the publisher of a room that is over after the
-/// commit.
+/// A move that is made in a transaction, and what is to be done once it is committed.
+#[derive(Debug)]
+#[must_use = "after the commit the carriers and the publisher are to be told"]
+pub(super) struct Moved {
+    room: RoomId,
+    step: Move,
+    written: Option<Written>,
+}
+
+impl Moved {
+    /// Tells everybody. Call it once the transaction is committed.
+    pub(super) async fn tell(self, app: &App) -> sqlx::Result<()> {
+        info!(room.id = %self.room, room.move = ?self.step, "room moved");
+        if let Some(written) = self.written {
+            written.hand_over(app);
+        }
+        match self.step {
+            Move::GoLive => {
+                cards::Line::of(app, self.room).start();
+                look_after(app, self.room).await
+            }
+            Move::Resume => look_after(app, self.room).await,
+            Move::End(_) | Move::Cancel(_) => {
+                broadcasts::end(app, self.room);
+                Ok(())
+            }
+            Move::Rehearse | Move::Interrupt => Ok(()),
+        }
+    }
+}
+
+async fn look_after(app: &App, id: RoomId) -> sqlx::Result<()> {
+    if let Some(room) = store::find(&app.db, id).await? {
+        cards::tend(app, &room).await?;
+    }
+    Ok(())
+}
+
+/// Follows an operator's order. The caller tells of it after the commit.
 pub(super) async fn follow(
     tx: &mut Tx,
     app: &App,
     id: RoomId,
     order: Order,
-) -> Result<(), OrderError> {
+) -> Result<Option<Moved>, OrderError> {
     let room = store::lock(tx, id).await?.ok_or(OrderError::NotFound)?;
     let step = room.ordered(order);
     let step = step.ok_or(OrderError::InvalidState(room.state.as_str()))?;
@@ -130,8 +193,7 @@ pub(super) async fn follow(
     if step == Move::GoLive && sending.is_none() {
         return Err(OrderError::NoMedia);
     }
-    step_in(tx, app.clock.now(), &room, (step, sending.as_ref())).await?;
-    Ok(())
+    Ok(step_in(tx, app, &room, (step, sending.as_ref())).await?)
 }
 
 /// Moves a room, unless it is no longer where it was seen.
@@ -142,51 +204,94 @@ pub(super) async fn apply(
     sending: Option<&Sending>,
 ) -> sqlx::Result<()> {
     let mut tx = app.db.begin().await?;
-    if !step_in(&mut tx, app.clock.now(), room, (step, sending)).await? {
+    let Some(moved) = step_in(&mut tx, app, room, (step, sending)).await? else {
         return tx.rollback().await;
-    }
+    };
     tx.commit().await?;
-    info!(room.id = %room.id, room.move = ?step, "room moved");
-    Ok(())
+    moved.tell(app).await
 }
 
-/// One step with everything that belongs to it; `false` if the room is not in a state for it.
+/// One step with everything that belongs to it; `None` if the room is not in a state for it.
 async fn step_in(
     tx: &mut Tx,
-    now: Timestamp,
+    app: &App,
     room: &Room,
     (step, sending): (Move, Option<&Sending>),
-) -> sqlx::Result<bool> {
-    let id = room.id;
+) -> sqlx::Result<Option<Moved>> {
+    let (id, now) = (room.id, app.clock.now());
+    let mut written = None;
+    if matches!(step, Move::End(_)) {
+        // Closed while it is still on air: afterwards its cards stay as they are.
+        let Some(closed) = close_cards(tx, app, id).await? else {
+            return Ok(None);
+        };
+        written = Some(closed);
+    }
     let is_moved = match step {
         Move::Rehearse => store::set_rehearsal(tx, id, now).await?,
         Move::GoLive => store::set_live(tx, id, now).await?,
-        Move::Interrupt => store::set_interrupted(tx, id, now).await?,
+        Move::Interrupt => {
+            end_timeline(tx, app, room).await?;
+            store::set_interrupted(tx, id, now).await?
+        }
         Move::Resume => store::set_resumed(tx, id, now).await?,
         Move::End(_) => store::set_ended(tx, id, now).await?,
         Move::Cancel(_) => store::set_cancelled(tx, id, now).await?,
     };
     if !is_moved {
-        return Ok(false);
+        return Ok(None);
     }
     match step {
         Move::GoLive | Move::Resume => {
             if let Some(sending) = sending {
-                store::close_timeline(tx, id, sending.first_at).await?;
-                store::insert_timeline(tx, id, sending).await?;
+                begin_timeline(tx, app, id, sending).await?;
             }
         }
-        Move::Interrupt => store::close_timeline(tx, id, now).await?,
-        Move::End(_) | Move::Cancel(_) => {
-            store::close_timeline(tx, id, now).await?;
-            broadcasts::close_publishing(tx, id, now).await?;
-        }
-        Move::Rehearse => {}
+        Move::End(_) | Move::Cancel(_) => broadcasts::close_publishing(tx, id, now).await?,
+        Move::Rehearse | Move::Interrupt => {}
     }
     if let Some(news) = news_of(step) {
         tell(tx, now, room, news).await?;
     }
-    Ok(true)
+    Ok(Some(Moved {
+        room: id,
+        step,
+        written,
+    }))
+}
+
+/// Closes the cards of a show that ends, and its timeline; `None` if it is not on air.
+async fn close_cards(tx: &mut Tx, app: &App, id: RoomId) -> sqlx::Result<Option<Written>> {
+    let desk = match Desk::open(tx, app, id).await {
+        Ok(desk) => desk,
+        Err(CardError::Db(err)) => return Err(err),
+        Err(_over) => return Ok(None),
+    };
+    let end_us = desk.cards().clock.now_us;
+    let written = desk.close(tx, app).await;
+    let written = written.map_err(|err| match err {
+        CardError::Db(err) => err,
+        // Nothing bounds what the end of a show writes.
+        err => sqlx::Error::Encode(Box::new(err)),
+    })?;
+    store::close_timeline_at(tx, id, end_us).await?;
+    Ok(Some(written))
+}
+
+/// Ends the running instance's place at the room time that is now.
+async fn end_timeline(tx: &mut Tx, app: &App, room: &Room) -> sqlx::Result<()> {
+    let clock = cards::now_of(tx, app, room).await?;
+    store::close_timeline_at(tx, room.id, clock.now_us).await
+}
+
+/// Gives an instance its place: the first begins at 0, each later one where room time is.
+async fn begin_timeline(tx: &mut Tx, app: &App, id: RoomId, sending: &Sending) -> sqlx::Result<()> {
+    store::close_timeline(tx, id, sending.first_at).await?;
+    let running = broadcasts::running(app, id);
+    let running = running.filter(|running| running.instance == sending.instance);
+    let passed_us = running.map_or(0, |running| running.t_us);
+    let not_before_us = cards::Line::of(app, id).floor_us() - passed_us;
+    store::insert_timeline(tx, id, sending, not_before_us).await
 }
 
 /// Gives a new media instance its place while the room stays live: the publisher was back before
@@ -197,8 +302,7 @@ pub(super) async fn continue_timeline(
     sending: &Sending,
 ) -> sqlx::Result<()> {
     let mut tx = app.db.begin().await?;
-    store::close_timeline(&mut tx, room.id, sending.first_at).await?;
-    store::insert_timeline(&mut tx, room.id, sending).await?;
+    begin_timeline(&mut tx, app, room.id, sending).await?;
     tx.commit().await
 }
 

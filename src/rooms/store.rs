@@ -1,7 +1,7 @@
 //! Rooms and their timelines in SQL.
 
 use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
 
 use super::model::{Room, State};
 use crate::broadcasts::Sending;
@@ -50,6 +50,25 @@ pub(super) async fn insert(tx: &mut Tx, room: &Room) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Writes what may change of a room.
+pub(super) async fn update(tx: &mut Tx, room: &Room) -> sqlx::Result<()> {
+    let sql = "UPDATE rooms SET title = $2, starts_us = $3, auto_start = $4, card_lead_ms = $5, \
+               price_honour_ms = $6, interrupt_grace_s = $7, version = $8, updated_us = $9 \
+               WHERE id = $1";
+    let query = sqlx::query(sql)
+        .bind(room.id.to_string())
+        .bind(&room.title)
+        .bind(room.starts_at.map(Timestamp::as_micros))
+        .bind(i64::from(room.auto_start))
+        .bind(room.card_lead_ms)
+        .bind(room.price_honour_ms)
+        .bind(room.interrupt_grace_s)
+        .bind(room.version)
+        .bind(room.updated_at.as_micros());
+    tx.execute(query).await?;
+    Ok(())
+}
+
 /// Announced rooms of a creator. Locks the creator, so that two wishes cannot both count.
 pub(super) async fn count_scheduled(tx: &mut Tx, creator: CreatorId) -> sqlx::Result<i64> {
     let lock = "UPDATE creators SET version = version WHERE id = $1";
@@ -64,6 +83,17 @@ pub(super) async fn find(db: &Db, id: RoomId) -> sqlx::Result<Option<Room>> {
     let sql = format!("{COLUMNS} r.id = $1");
     let query = sqlx::query(AssertSqlSafe(sql)).bind(id.to_string());
     let row = query.fetch_optional(db.readers()).await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// The room, as this connection sees it.
+pub(super) async fn find_in(
+    connection: &mut AnyConnection,
+    id: RoomId,
+) -> sqlx::Result<Option<Room>> {
+    let sql = format!("{COLUMNS} r.id = $1");
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(id.to_string());
+    let row = connection.fetch_optional(query).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -180,24 +210,18 @@ pub(super) async fn timeline_offset(
     row.map(|row| row.try_get(0)).transpose()
 }
 
-/// The number of the room's next card.
-pub(super) async fn next_card_seq(tx: &mut Tx, id: RoomId) -> sqlx::Result<i64> {
-    let sql = "UPDATE rooms SET card_seq = card_seq + 1 WHERE id = $1 RETURNING card_seq";
-    let query = sqlx::query(sql).bind(id.to_string());
-    tx.fetch_one(query).await?.try_get(0)
-}
-
 /// Whether an instance has its place on the room's timeline.
 pub(super) async fn has_timeline(db: &Db, id: RoomId, instance: &str) -> sqlx::Result<bool> {
     Ok(timeline_offset(db, id, instance).await?.is_some())
 }
 
 /// Gives an instance its place: the first begins at 0, each later one where wall time is, and
-/// never before the end of the former.
+/// never before the end of the former, or before room time was seen there.
 pub(super) async fn insert_timeline(
     tx: &mut Tx,
     id: RoomId,
     sending: &Sending,
+    not_before_us: i64,
 ) -> sqlx::Result<()> {
     let sql = "SELECT MIN(first_us - offset_us), MAX(COALESCE(last_us, first_us) - first_us \
                + offset_us) FROM room_timelines WHERE room_id = $1";
@@ -206,7 +230,10 @@ pub(super) async fn insert_timeline(
     let (epoch_us, end_us): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
     let first_us = sending.first_at.as_micros();
     let offset_us = match (epoch_us, end_us) {
-        (Some(epoch), Some(end)) => first_us.saturating_sub(epoch).max(end),
+        (Some(epoch), Some(end)) => {
+            let passed_us = first_us.saturating_sub(epoch);
+            passed_us.max(end).max(not_before_us)
+        }
         _ => 0,
     };
     let sql = "INSERT INTO room_timelines (room_id, instance, offset_us, first_us) \
@@ -221,7 +248,16 @@ pub(super) async fn insert_timeline(
     Ok(())
 }
 
-/// Ends the running instance's place.
+/// Ends the running instance's place at a room time.
+pub(super) async fn close_timeline_at(tx: &mut Tx, id: RoomId, at_us: i64) -> sqlx::Result<()> {
+    let sql = "UPDATE room_timelines SET last_us = first_us - offset_us + $2 \
+               WHERE room_id = $1 AND last_us IS NULL";
+    let query = sqlx::query(sql).bind(id.to_string()).bind(at_us);
+    tx.execute(query).await?;
+    Ok(())
+}
+
+/// Ends the place of an instance that is no more.
 pub(super) async fn close_timeline(tx: &mut Tx, id: RoomId, at: Timestamp) -> sqlx::Result<()> {
     let sql = "UPDATE room_timelines SET last_us = $2 WHERE room_id = $1 AND last_us IS NULL";
     let query = sqlx::query(sql).bind(id.to_string()).bind(at.as_micros());

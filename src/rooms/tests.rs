@@ -23,7 +23,7 @@ use crate::ids::{CreatorId, RoomId};
 const GONE: Media = Media::Gone(Duration::ZERO);
 const LOST: Media = Media::Gone(LOST_AFTER);
 
-fn at(state: State) -> Room {
+pub(super) fn at(state: State) -> Room {
     Room {
         id: RoomId::new(NOON),
         creator: CreatorId::new(NOON),
@@ -106,15 +106,15 @@ fn a_show_nobody_began_is_missed_half_an_hour_late() {
     }
 }
 
-struct Show {
-    it: Fixture,
+pub(super) struct Show {
+    pub(super) it: Fixture,
     creator: CreatorId,
     gone: Gone,
     now: Instant,
 }
 
 impl Show {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let it = Fixture::new().await;
         let owner = create_operator(&it.app, "owner").await.unwrap().account;
         let wish = NewCreator {
@@ -136,14 +136,14 @@ impl Show {
         }
     }
 
-    fn wish(&self) -> NewRoom {
+    pub(super) fn wish(&self) -> NewRoom {
         NewRoom {
             interrupt_grace_s: 10,
             ..NewRoom::open_ended(self.creator, "A show")
         }
     }
 
-    async fn room(&self, wish: NewRoom) -> Result<RoomId, CreateError> {
+    pub(super) async fn room(&self, wish: NewRoom) -> Result<RoomId, CreateError> {
         let mut tx = self.it.db().begin().await.unwrap();
         let id = create(&mut tx, self.it.app.clock.now(), wish).await?;
         tx.commit().await.unwrap();
@@ -151,17 +151,17 @@ impl Show {
     }
 
     /// A publisher whose first frame is in; it goes when dropped.
-    fn publish(&self, id: RoomId) -> impl Drop + use<> {
+    pub(super) fn publish(&self, id: RoomId) -> impl Drop + use<> {
         self.it.publish(&id.to_string(), self.now)
     }
 
-    async fn look(&mut self) {
+    pub(super) async fn look(&mut self) {
         reconcile(&self.it.app, &mut self.gone, self.now)
             .await
             .unwrap();
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
         self.it.app.clock.advance(time);
     }
@@ -381,7 +381,7 @@ async fn cards_are_numbered_without_gaps_and_only_while_live() {
     let id = show.room(show.wish()).await.unwrap();
     let card = Data { title: "Mug" };
     let early = place_card(&show.it.app, id, &card).await;
-    assert!(matches!(early, Err(CardError::NotLive)));
+    assert!(matches!(early, Err(CardError::NotLive(_))));
     let _publisher = show.publish(id);
     show.look().await;
     for seq in 1..=3 {

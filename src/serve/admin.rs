@@ -9,6 +9,7 @@ use super::{log, open};
 use crate::accounts::{self, Role};
 use crate::app::App;
 use crate::clock::Clock;
+use crate::rooms;
 
 const ROLES: &str = "operator|moderator|ads_reviewer|policy_author|policy_approver|auditor";
 
@@ -31,6 +32,11 @@ pub(super) enum Task {
         #[arg(long, value_name = "NAME")]
         handle: String,
     },
+    /// Make a fresh key for offers; the former one verifies for 24 h more
+    RotateOfferKey {
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Give an account a role of the platform
     GrantRole {
         #[command(flatten)]
@@ -48,6 +54,7 @@ pub(super) fn run(task: Task) -> Result<ExitCode, Failure> {
     let settings = match &task {
         Task::CreateOperator { settings, .. }
         | Task::CreateAccount { settings, .. }
+        | Task::RotateOfferKey { settings }
         | Task::GrantRole { settings, .. } => settings.clone(),
     };
     let config = settings.load()?;
@@ -78,6 +85,12 @@ async fn follow(app: &App, task: Task) -> Result<String, Failure> {
             Ok(format!(
                 "account   {account}\npassword  {password}\nrecovery  {codes}\nKeep these: they \
                  are not shown again.\n"
+            ))
+        }
+        Task::RotateOfferKey { .. } => {
+            let key = rooms::rotate_offer_keys(app)?;
+            Ok(format!(
+                "key {key} is made; a server that runs signs with it after SIGHUP or a restart\n"
             ))
         }
         Task::GrantRole { handle, role, .. } => {

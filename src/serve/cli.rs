@@ -14,6 +14,7 @@ use super::{Server, StartError, admin, demo, descriptors, doctor, log, open, ver
 use crate::accounts::{CreateAccountError, CreateOperatorError, GrantRoleError};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Sources};
+use crate::rooms::KeyFileError;
 use crate::router;
 
 /// Live media in and out, and what is needed to sell live.
@@ -92,6 +93,8 @@ pub(super) enum Failure {
     Account(#[from] CreateAccountError),
     #[error(transparent)]
     Role(#[from] GrantRoleError),
+    #[error(transparent)]
+    OfferKeys(#[from] KeyFileError),
     #[error(transparent)]
     Seed(#[from] SeedError),
     #[error("reading the ledger")]

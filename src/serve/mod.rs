@@ -42,7 +42,7 @@ use crate::config::{Config, Current};
 use crate::db::{self, Db};
 use crate::events::{Bus, Relay};
 use crate::tasks::Tasks;
-use crate::{broadcasts, catalog, ledger, orders, rooms, router};
+use crate::{broadcasts, catalog, ledger, live, orders, rooms, router};
 
 /// For connections to end by themselves after the drain.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -67,6 +67,8 @@ pub enum StartError {
     Store(Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     SigningKey(Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    OfferKeys(Box<dyn std::error::Error + Send + Sync>),
     #[error("bringing the schema up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("{key} = {addr}: cannot listen there; is another server running?")]
@@ -98,6 +100,7 @@ impl Server {
         #[cfg(feature = "s3")]
         broadcasts::open_store(&app).map_err(|err| StartError::Store(err.into()))?;
         ledger::open_signing_key(&app).map_err(|err| StartError::SigningKey(err.into()))?;
+        rooms::open_offer_keys(&app).map_err(|err| StartError::OfferKeys(err.into()))?;
         start_jobs(&app);
         let config = app.config();
         let http = listen("http.listen", config.http.listen).await?;
@@ -236,6 +239,10 @@ fn start_jobs(app: &App) {
         .spawn_until_stop("record.recover", broadcasts::recover(app.clone()));
     app.tasks
         .spawn_until_stop("rooms.look_after", rooms::run(app.clone()));
+    app.tasks
+        .spawn_until_stop("rooms.follow_stock", rooms::follow_stock(app.clone()));
+    app.tasks
+        .spawn_until_stop("live.follow_stock", live::run(app.clone()));
     app.tasks
         .spawn("catalog.sequencer", catalog::run(app.clone()));
     app.tasks

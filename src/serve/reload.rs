@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 use super::{Server, TlsError, log};
 use crate::broadcasts;
 use crate::config::{Config, Sources};
+use crate::rooms;
 
 /// Waits for the signal and knows where to read.
 #[derive(Debug)]
@@ -54,6 +55,10 @@ impl Reload {
                     warn!(config.key = key, "needs a restart");
                 }
                 self.level.set(&server.app.config().log.level);
+                if let Err(err) = rooms::open_offer_keys(&server.app) {
+                    let err = &err as &dyn std::error::Error;
+                    error!(error = err, "the keys of offers stay as they were");
+                }
                 info!("configuration read again");
             }
             Err(err) => error!(

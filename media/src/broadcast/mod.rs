@@ -33,7 +33,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::cue::{AHEAD_MAX, At, CueCursor, CueError, CueLog, NewCue, Stamped};
+use crate::cue::{AHEAD_MAX, At, CueCursor, CueError, CueLog, CuePlace, NewCue, Stamped};
 use crate::doctor::Change;
 use crate::frame::{Kind, TrackId, TrackInfo};
 use crate::stats::Histogram;
@@ -334,12 +334,42 @@ impl Broadcast {
         }
     }
 
+    /// Takes the place of a cue at a time at most 60 s ahead, to be filled once what it tells is
+    /// recorded.
+    ///
+    /// # Errors
+    /// [`CueError`] says which bound or rule refused it; nothing was taken then.
+    pub fn hold_cue(&self, now: Instant, t: MediaTime, cue: NewCue) -> Result<CuePlace, CueError> {
+        let running = self.now_t(now);
+        if t < MediaTime::ZERO || t > running + AHEAD_MAX {
+            return Err(CueError::OutOfRange);
+        }
+        self.cues.hold(now, cue, t, running)
+    }
+
     /// Ends an open listed cue; returns the T at which it ends.
     ///
     /// # Errors
     /// [`CueError::NotFound`] when no such listed cue is open.
     pub fn close_cue(&self, now: Instant, id: &str) -> Result<MediaTime, CueError> {
         self.cues.close(id, self.now_t(now))
+    }
+
+    /// Ends an open listed cue at a time at most 60 s ahead, and not before it began; returns it.
+    ///
+    /// # Errors
+    /// [`CueError::NotFound`] when no such listed cue is open, [`CueError::OutOfRange`] when the
+    /// time lies too far ahead.
+    pub fn close_cue_at(
+        &self,
+        now: Instant,
+        id: &str,
+        t: MediaTime,
+    ) -> Result<MediaTime, CueError> {
+        if t > self.now_t(now) + AHEAD_MAX {
+            return Err(CueError::OutOfRange);
+        }
+        self.cues.close(id, t)
     }
 
     /// A reader's place among the cues: first those open now, then the news.

@@ -143,6 +143,22 @@ impl Index {
         Duration::from_micros(lengths.fold(0, u64::saturating_add))
     }
 
+    /// The stretches of T of which there is media, in their order: what lies between is a gap.
+    pub fn stretches(&self) -> Vec<(MediaTime, MediaTime)> {
+        let mut stretches: Vec<(MediaTime, MediaTime)> = Vec::new();
+        let slots = self.leading().map(|track| &track.slots);
+        let kept = slots.into_iter().flatten().filter(|s| s.media.is_some());
+        for slot in kept {
+            let from = MediaTime::from_micros(slot.t_us);
+            let to = from + Duration::from_micros(slot.duration_us);
+            match stretches.last_mut() {
+                Some((_, end)) if from <= *end => *end = to.max(*end),
+                _ => stretches.push((from, to)),
+            }
+        }
+        stretches
+    }
+
     /// The size of a segment or init section, by the last piece of its URL, if it is kept.
     pub fn bytes_of(&self, rendition: RenditionId, instance: &str, file: &str) -> Option<u64> {
         let track = self.tracks.get(&rendition)?;

@@ -35,6 +35,7 @@ use self::clip::Clips;
 pub(super) use self::clip::clip;
 use self::keeper::Keeper;
 use self::owner::Owner;
+pub(crate) use self::replay::stretches;
 pub(super) use self::replay::{file, multivariant};
 #[cfg(feature = "s3")]
 use self::s3::{ProbeError, S3Error};

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use lamplight_media::hls::{Answer, Media, Rendered, RenditionId};
 use lamplight_media::record::{self, Index, Span};
+use lamplight_media::time::MediaTime;
 use serde::Deserialize;
 use tracing::error;
 
@@ -21,6 +22,7 @@ use crate::broadcasts::hls::{
 use crate::broadcasts::model::Watch;
 use crate::broadcasts::playback;
 use crate::http::{ApiError, Code, Path, Query};
+use crate::ids::RoomId;
 
 pub(super) const A_MINUTE: &str = "public, max-age=60";
 /// The last piece of the path of a media playlist.
@@ -102,6 +104,16 @@ impl<'a> Wanted<'a> {
         let watch = watch.map_err(|error| cached(error.into_response(), NO_STORE))?;
         watch.ok_or_else(nothing)
     }
+}
+
+/// The stretches of T of which a recording has media; none if there is no such recording, or it
+/// still runs.
+pub(crate) async fn stretches(app: &App, room: RoomId, instance: &str) -> Option<Vec<(i64, i64)>> {
+    let name = format!("{room}.{instance}");
+    let index = Wanted::parse(&name)?.index(app).await.ok()?;
+    let stretches = index.stretches().into_iter();
+    let micros = |(from, to): (MediaTime, MediaTime)| (from.as_micros(), to.as_micros());
+    Some(stretches.map(micros).collect())
 }
 
 pub(super) fn bad(error: ApiError) -> Response {

@@ -1,8 +1,5 @@
 //! Prices over HTTP (commerce.md 5.2), and which is in force.
 
-use std::ops::RangeInclusive;
-
-use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
@@ -10,28 +7,21 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{rank, service, store};
+use super::service;
 use crate::accounts::Principal;
 use crate::app::App;
 use crate::catalog::access::Act;
-use crate::catalog::goods;
 use crate::catalog::model::{PriceFields, PriceKind, PriceRow};
 use crate::catalog::routes::{Versioned, tag, version_of};
 use crate::clock::Timestamp;
-use crate::http::{
-    self as wire, ApiError, Begin, Bounds, Code, IfMatch, NoBody, Path, Problem, Query, Write,
-    given,
-};
-use crate::ids::{PriceId, RoomId, VariantId};
+use crate::http::{self as wire, ApiError, Begin, IfMatch, NoBody, Path, Problem, Write, given};
+use crate::ids::{PriceId, VariantId};
 use crate::money::Money;
-
-const QUANTITY: RangeInclusive<i64> = 1..=999;
 
 pub(in crate::catalog) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create))
         .routes(routes!(change, delete))
-        .routes(routes!(now))
 }
 
 /// A moment in a body: RFC 3339 in any zone, taken to the millisecond.
@@ -255,102 +245,4 @@ async fn delete(
     service::delete(&mut tx, &act, (id, &if_match)).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// For whom a price is asked.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-struct NowQuery {
-    /// The room it is bought in
-    room_id: Option<String>,
-    /// 1 to 999
-    quantity: Option<i64>,
-}
-
-/// The price of one unit now.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct VariantPriceView {
-    #[schema(value_type = String)]
-    variant_id: VariantId,
-    price: Money,
-    kind: PriceKind,
-    /// What the price is compared with
-    compare_at: Option<Money>,
-    /// Every price that could be charged, the strongest first
-    explain: Vec<CandidateView>,
-    /// When another price may come into force; null when none is known
-    #[schema(value_type = Option<String>, format = DateTime)]
-    valid_until: Option<Timestamp>,
-}
-
-/// A price that won or lost.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct CandidateView {
-    kind: PriceKind,
-    price: Money,
-    #[schema(value_type = String)]
-    price_id: PriceId,
-    is_charged: bool,
-    /// `strongest_in_force`, or `below_sale`
-    reason: &'static str,
-}
-
-/// Says what a variant costs now, and why.
-#[utoipa::path(get, path = "/variants/{id}/price", operation_id = "show_price_now",
-    tag = "prices",
-    params(("id" = String, Path), NowQuery),
-    responses((status = 200, body = VariantPriceView), (status = "4XX", body = Problem,
-        content_type = "application/problem+json")))]
-async fn now(
-    State(app): State<App>,
-    Path(id): Path<VariantId>,
-    Query(query): Query<NowQuery>,
-) -> Result<Json<VariantPriceView>, ApiError> {
-    let mut bounds = Bounds::default();
-    bounds.number("/quantity", query.quantity.unwrap_or(1), QUANTITY);
-    bounds.check()?;
-    // An id of another form is a room that does not exist.
-    let room = query.room_id.as_deref().map(str::parse::<RoomId>);
-    room.transpose().map_err(|_form| ApiError::not_found())?;
-    let mut db = app.db.readers().acquire().await?;
-    let good = goods(&mut db, [id]).await?.remove(&id);
-    let good = good.ok_or_else(ApiError::not_found)?;
-    let rows = store::prices_of(&mut db, &[id]).await?;
-    let now = app.clock.now();
-    let view = resolve(id, &rows, now).filter(|_| good.is_active);
-    view.map(Json).ok_or_else(|| {
-        ApiError::new(
-            Code::NotSellable,
-            "this variant is not for sale, or has no price now",
-        )
-    })
-}
-
-fn resolve(id: VariantId, rows: &[PriceRow], now: Timestamp) -> Option<VariantPriceView> {
-    let open = rows.iter().filter(|row| row.fields.is_in_force(now));
-    let mut open: Vec<PriceRow> = open.copied().collect();
-    rank(&mut open);
-    let charged = open.first()?;
-    let edges = rows
-        .iter()
-        .flat_map(|row| [Some(row.fields.starts_at), row.fields.ends_at]);
-    let explain = open.iter().map(|row| CandidateView {
-        kind: row.fields.kind,
-        price: row.fields.price,
-        price_id: row.id,
-        is_charged: row.id == charged.id,
-        reason: if row.id == charged.id {
-            "strongest_in_force"
-        } else {
-            "below_sale"
-        },
-    });
-    Some(VariantPriceView {
-        variant_id: id,
-        price: charged.fields.price,
-        kind: charged.fields.kind,
-        compare_at: charged.fields.compare_at,
-        explain: explain.collect(),
-        valid_until: edges.flatten().filter(|at| *at > now).min(),
-    })
 }

@@ -48,7 +48,7 @@ async fn run(app: App, room: RoomId) {
         let price = Money::new(price, Currency::CNY);
         match rooms::place_card(&app, room, &Card { title, price }).await {
             Ok(seq) => debug!(card.seq = seq, "card placed"),
-            Err(CardError::NotLive) => debug!("no card: the room is not live"),
+            Err(CardError::NotLive(_)) => debug!("no card: the room is not live"),
             Err(err) => warn!(error = &err as &dyn std::error::Error, "no card"),
         }
     }

@@ -14,7 +14,36 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 40] = [
+const MORE: [(&str, &str, &str); 49] = [
+    ("rooms", "replay", "cards on the clock of a recording"),
+    (
+        "rooms",
+        "clock",
+        "room time: one clock over all instances of a room's media",
+    ),
+    ("rooms", "envelope", "what a card says, to the byte"),
+    ("rooms", "goods", "what rooms ask of the catalogue"),
+    (
+        "rooms",
+        "offers",
+        "which price is in force, and the tokens that promise it",
+    ),
+    (
+        "rooms",
+        "shelf",
+        "which products a room sells, in which order",
+    ),
+    ("rooms", "timeline", "the state that cards fold to"),
+    (
+        "live",
+        "hub",
+        "one audience per room, for which everything is rendered once",
+    ),
+    (
+        "live",
+        "stream",
+        "one open stream: the state first, then what follows",
+    ),
     ("catalog", "sequencer", "the one writer of stock"),
     (
         "catalog",
