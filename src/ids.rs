@@ -114,6 +114,10 @@ ids! {
     OrderId = "ord_";
     /// One variant of an order.
     LineId = "lin_";
+    /// A parcel of an order.
+    ShipmentId = "shp_";
+    /// The split of a completed order, and its calendar.
+    SettlementId = "stl_";
     /// What a checkout owes, once.
     PaymentId = "pay_";
     /// One try to pay with one provider.

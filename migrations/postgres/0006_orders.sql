@@ -32,6 +32,8 @@ CREATE TABLE orders (
     fulfilment TEXT NOT NULL CHECK (fulfilment IN ('none', 'partial', 'shipped', 'delivered', 'confirmed')),
     disputed BIGINT NOT NULL CHECK (disputed IN (0, 1)),
     late BIGINT NOT NULL CHECK (late IN (0, 1)),
+    -- Nothing of it is sent.
+    is_virtual BIGINT NOT NULL CHECK (is_virtual IN (0, 1)),
     items BIGINT NOT NULL CHECK (items >= 0),
     discount_merchant BIGINT NOT NULL CHECK (discount_merchant >= 0),
     discount_platform BIGINT NOT NULL CHECK (discount_platform >= 0),
@@ -132,3 +134,47 @@ CREATE TABLE payment_attempts (
     UNIQUE (payment_id, n)
 );
 CREATE INDEX payment_attempts_due ON payment_attempts (state, next_us);
+
+CREATE TABLE shipments (
+    id TEXT PRIMARY KEY,
+    order_id TEXT NOT NULL REFERENCES orders (id),
+    carrier TEXT NOT NULL,
+    tracking_no TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('sent', 'delivered')),
+    delivered_us BIGINT,
+    version BIGINT NOT NULL,
+    created_us BIGINT NOT NULL,
+    updated_us BIGINT NOT NULL
+);
+CREATE INDEX shipments_order ON shipments (order_id, id);
+
+CREATE TABLE shipment_lines (
+    shipment_id TEXT NOT NULL REFERENCES shipments (id),
+    line_id TEXT NOT NULL REFERENCES order_lines (id),
+    quantity BIGINT NOT NULL CHECK (quantity >= 1),
+    PRIMARY KEY (shipment_id, line_id)
+);
+
+-- One for each completed order: who has which part of it, and from when on.
+CREATE TABLE settlements (
+    id TEXT PRIMARY KEY,
+    order_id TEXT NOT NULL UNIQUE REFERENCES orders (id),
+    state TEXT NOT NULL CHECK (state IN ('scheduled', 'frozen', 'released')),
+    currency TEXT NOT NULL,
+    due_us BIGINT NOT NULL,
+    released_us BIGINT,
+    frozen BIGINT NOT NULL CHECK (frozen >= 0),
+    version BIGINT NOT NULL,
+    created_us BIGINT NOT NULL,
+    updated_us BIGINT NOT NULL
+);
+CREATE INDEX settlements_due ON settlements (state, due_us);
+
+CREATE TABLE settlement_parts (
+    settlement_id TEXT NOT NULL REFERENCES settlements (id),
+    party_kind TEXT NOT NULL CHECK (party_kind IN ('merchant', 'creator', 'affiliate', 'platform')),
+    party_id TEXT NOT NULL,
+    amount BIGINT NOT NULL CHECK (amount >= 0),
+    reversed BIGINT NOT NULL CHECK (reversed BETWEEN 0 AND amount),
+    PRIMARY KEY (settlement_id, party_kind, party_id)
+);

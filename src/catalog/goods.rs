@@ -1,4 +1,4 @@
-//! What an order needs to know of variants: whose they are, whether they are sold, for how much.
+//! What an order needs to know of variants: whose they are, and whether they are sold.
 
 use std::collections::HashMap;
 
@@ -6,14 +6,14 @@ use sqlx::AnyConnection;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use crate::clock::Timestamp;
 use crate::db::{parsed, select_in};
-use crate::ids::{MerchantId, PriceId, VariantId};
-use crate::money::{Currency, Money};
+use crate::ids::{MerchantId, ProductId, VariantId};
+use crate::money::Currency;
 
 /// A variant as it is sold.
 #[derive(Clone, Debug)]
 pub(crate) struct Good {
+    pub(crate) product: ProductId,
     pub(crate) merchant: MerchantId,
     pub(crate) title: String,
     /// JSON
@@ -29,14 +29,9 @@ pub(crate) struct Terms {
     pub(crate) currency: Currency,
     pub(crate) shipping_fee: i64,
     pub(crate) fee_bps: i64,
-}
-
-/// A row of a price list that is in force.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct InForce {
-    pub(crate) id: PriceId,
-    pub(crate) is_sale: bool,
-    pub(crate) price: Money,
+    pub(crate) reserve_bps: i64,
+    pub(crate) settle_after_days: i64,
+    pub(crate) auto_confirm_days: i64,
 }
 
 /// Variants by id; those that do not exist are missing.
@@ -48,12 +43,13 @@ pub(crate) async fn goods(
     variants: impl IntoIterator<Item = VariantId>,
 ) -> sqlx::Result<HashMap<VariantId, Good>> {
     let select = "SELECT v.id, v.merchant_id, p.title, v.options, p.requires_shipping, \
-                   v.status, p.status FROM variants v \
+                   v.status, p.status, p.id FROM variants v \
                   JOIN products p ON p.id = v.product_id WHERE v.id IN";
     let mut goods = HashMap::new();
     for row in select_in(db, select, "", variants).await? {
         let is_active = |at| Ok::<_, sqlx::Error>(row.try_get::<String, _>(at)? == "active");
         let good = Good {
+            product: parsed(&row, 7)?,
             merchant: parsed(&row, 1)?,
             title: row.try_get(2)?,
             options: row.try_get(3)?,
@@ -73,44 +69,21 @@ pub(crate) async fn terms(
     db: &mut AnyConnection,
     merchants: impl IntoIterator<Item = MerchantId>,
 ) -> sqlx::Result<HashMap<MerchantId, Terms>> {
-    let select = "SELECT id, currency, shipping_fee, fee_bps FROM merchants WHERE id IN";
+    let select = "SELECT id, currency, shipping_fee, fee_bps, reserve_bps, settle_after_days, \
+                  auto_confirm_days FROM merchants WHERE id IN";
     let mut terms = HashMap::new();
     for row in select_in(db, select, "", merchants).await? {
         let one = Terms {
             currency: currency(&row, 1)?,
             shipping_fee: row.try_get(2)?,
             fee_bps: row.try_get(3)?,
+            reserve_bps: row.try_get(4)?,
+            settle_after_days: row.try_get(5)?,
+            auto_confirm_days: row.try_get(6)?,
         };
         terms.insert(parsed(&row, 0)?, one);
     }
     Ok(terms)
-}
-
-/// The price of each variant now: that of a sale that runs, else the list's (commerce.md 8 O1).
-///
-/// # Errors
-/// The database's error.
-pub(crate) async fn in_force(
-    db: &mut AnyConnection,
-    now: Timestamp,
-    variants: impl IntoIterator<Item = VariantId>,
-) -> sqlx::Result<HashMap<VariantId, InForce>> {
-    let select = "SELECT variant_id, id, kind, amount, currency FROM prices WHERE variant_id IN";
-    // Windows of one kind do not overlap, so that of each kind there is at most one; `sale` is
-    // behind `list`.
-    let now = now.as_micros();
-    let end =
-        format!(" AND starts_us <= {now} AND (ends_us IS NULL OR ends_us > {now}) ORDER BY kind");
-    let mut prices = HashMap::new();
-    for row in select_in(db, select, &end, variants).await? {
-        let one = InForce {
-            id: parsed(&row, 1)?,
-            is_sale: row.try_get::<String, _>(2)? == "sale",
-            price: Money::new(row.try_get(3)?, currency(&row, 4)?),
-        };
-        prices.insert(parsed(&row, 0)?, one);
-    }
-    Ok(prices)
 }
 
 fn currency(row: &AnyRow, at: usize) -> sqlx::Result<Currency> {

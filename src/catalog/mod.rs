@@ -24,7 +24,7 @@ mod views;
 
 #[expect(unused_imports, reason = "rooms and what is sold in them come next")]
 pub(crate) use self::access::{StaffRole, may};
-pub(crate) use self::goods::{Good, InForce, Terms, goods, in_force, terms};
+pub(crate) use self::goods::{Good, Terms, goods, terms};
 #[expect(unused_imports, reason = "rooms and what is sold in them come next")]
 pub(crate) use self::merchants::{commission_cap, merchant, staff_role};
 #[expect(unused_imports, reason = "rooms and what is sold in them come next")]

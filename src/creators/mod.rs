@@ -19,4 +19,4 @@ pub(crate) use self::model::{Kind, NewCreator};
 pub(crate) use self::rights::{Bit, may, may_see};
 pub(crate) use self::routes::routes;
 pub(crate) use self::service::{CreateError, create};
-pub(crate) use self::store::exists;
+pub(crate) use self::store::{exists, operated_by};

@@ -1,13 +1,15 @@
 //! Creators and operators in SQL.
 
+use std::collections::HashSet;
+
 use sqlx::any::AnyRow;
-use sqlx::{Executor, Row};
+use sqlx::{AnyConnection, Executor, Row};
 
 use super::model::{Creator, Kind, Operator, Standing};
 use super::rights::{Bits, Preset};
 use crate::accounts::{self, folded};
 use crate::clock::Timestamp;
-use crate::db::{Db, Tx};
+use crate::db::{Db, Tx, parsed, select_in};
 use crate::ids::{AccountId, CreatorId, InviteId};
 
 pub(super) async fn insert(tx: &mut Tx, creator: &Creator) -> sqlx::Result<()> {
@@ -260,4 +262,21 @@ fn read_operator(row: &AnyRow) -> sqlx::Result<Operator> {
         created_at: Timestamp::from_micros(row.try_get(12)?),
         updated_at: Timestamp::from_micros(row.try_get(13)?),
     })
+}
+
+/// Which creators each of these accounts operates.
+///
+/// # Errors
+/// The database's error.
+pub(crate) async fn operated_by(
+    connection: &mut AnyConnection,
+    accounts: impl IntoIterator<Item = AccountId>,
+) -> sqlx::Result<HashSet<(AccountId, CreatorId)>> {
+    let select = "SELECT account_id, creator_id FROM operators \
+                  WHERE state = 'active' AND account_id IN";
+    let mut found = HashSet::new();
+    for row in select_in(connection, select, "", accounts).await? {
+        found.insert((parsed(&row, 0)?, parsed(&row, 1)?));
+    }
+    Ok(found)
 }

@@ -53,10 +53,15 @@ pub enum Kind {
     OrderExpired,
     OrderCancelled,
     PaymentCaptured,
+    OrderShipped,
+    OrderDelivered,
+    OrderCompleted,
+    SettlementScheduled,
+    SettlementReleased,
 }
 
 impl Kind {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 32] = [
         Self::AccountRegistered,
         Self::SessionStarted,
         Self::CreatorCreated,
@@ -84,6 +89,11 @@ impl Kind {
         Self::OrderExpired,
         Self::OrderCancelled,
         Self::PaymentCaptured,
+        Self::OrderShipped,
+        Self::OrderDelivered,
+        Self::OrderCompleted,
+        Self::SettlementScheduled,
+        Self::SettlementReleased,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -115,6 +125,11 @@ impl Kind {
             Self::OrderExpired => "order.expired",
             Self::OrderCancelled => "order.cancelled",
             Self::PaymentCaptured => "payment.captured",
+            Self::OrderShipped => "order.shipped",
+            Self::OrderDelivered => "order.delivered",
+            Self::OrderCompleted => "order.completed",
+            Self::SettlementScheduled => "settlement.scheduled",
+            Self::SettlementReleased => "settlement.released",
         }
     }
 
@@ -134,6 +149,7 @@ pub enum SubjectKind {
     Stock,
     Order,
     Payment,
+    Settlement,
 }
 
 impl SubjectKind {
@@ -147,6 +163,7 @@ impl SubjectKind {
             Self::Stock => "stock",
             Self::Order => "order",
             Self::Payment => "payment",
+            Self::Settlement => "settlement",
         }
     }
 }

@@ -99,6 +99,7 @@ codes! {
     SeveralCurrencies = "several_currencies" UNPROCESSABLE_ENTITY;
     EmptyCart = "empty_cart" UNPROCESSABLE_ENTITY;
     AddressRequired = "address_required" UNPROCESSABLE_ENTITY;
+    ExceedsUnshipped = "exceeds_unshipped" UNPROCESSABLE_ENTITY;
     InsufficientFunds = "insufficient_funds" UNPROCESSABLE_ENTITY;
     ProviderNotAvailable = "provider_not_available" UNPROCESSABLE_ENTITY;
     IdempotencyKeyMissing = "idempotency_key_missing" BAD_REQUEST;

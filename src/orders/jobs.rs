@@ -1,4 +1,5 @@
-//! Expiry (commerce.md 11): what is not paid in time gives its stock back.
+//! What time does to orders: what is not paid gives its stock back (commerce.md 11), what nobody
+//! disputes is completed, and what is settled is released.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::close::{self, CloseError};
-use super::store;
+use super::{complete, store};
 use crate::app::App;
 use crate::catalog::Released;
 
@@ -26,6 +27,14 @@ pub(crate) async fn run(app: App) {
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// Everything whose time has come.
+async fn pass(app: &App) -> sqlx::Result<()> {
+    expire_due(app).await?;
+    while complete::confirm_due(app).await? > 0 {}
+    while complete::release_due(app).await? > 0 {}
+    Ok(())
 }
 
 /// Closes what is due; how many were closed.

@@ -1,7 +1,7 @@
 //! Orders: from a wish to a paid order (commerce.md 7).
 //!
-//! `reserved -> paid`, or out through `expired` and `cancelled`. [`place`], [`pay`] and [`close`]
-//! ride on commands of the stock sequencer, so that stock, order, money and event are one commit.
+//! `reserved -> paid -> fulfilling -> completed`, or out through `expired` and `cancelled`.
+//! [`place`], [`pay`], [`close`] and [`ship`] ride on commands of the stock sequencer, so that stock, order, money and event are one commit.
 //!
 //! Invariants
 //! - The price is copied from what was confirmed by the buyer and never read from it again.
@@ -11,14 +11,17 @@
 //! Not here: counters ([`crate::catalog`]), which transfers money makes ([`crate::payments`]).
 
 mod close;
+mod complete;
 mod jobs;
 mod model;
 mod pay;
 mod place;
 mod routes;
+mod ship;
 mod store;
 #[cfg(test)]
 mod tests;
+mod views;
 
 pub(crate) use self::jobs::run;
 pub(crate) use self::routes::routes;

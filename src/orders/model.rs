@@ -1,16 +1,20 @@
 //! Wishes, orders and what they cost; pure.
 #![deny(clippy::float_arithmetic)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Good, Hold, InForce, Terms, Units};
+use crate::app::hash;
+use crate::catalog::{Good, Hold, Terms, Units};
 use crate::clock::Timestamp;
 use crate::ids::{
-    AccountId, CheckoutId, LineId, MerchantId, OrderId, PaymentId, ReservationId, VariantId,
+    AccountId, CheckoutId, CreatorId, EntryId, LineId, MerchantId, OrderId, PaymentId,
+    ReservationId, RoomId, VariantId,
 };
 use crate::money::{Currency, Money};
+use crate::rooms::{Attribution, Charged, PriceWish};
 
 /// The most that is owed at once, in minor units (commerce.md 14).
 pub(super) const AMOUNT_MAX: i64 = 10_000_000_000;
@@ -67,13 +71,20 @@ impl Status {
     }
 }
 
-/// One line of a wish, and whose it is.
-#[derive(Clone, Copy, Debug)]
+/// One line of a wish.
+#[derive(Clone, Debug)]
 pub(super) struct LineWish {
-    pub(super) variant: VariantId,
     pub(super) quantity: i64,
-    /// What the buyer saw
-    pub(super) unit_price: Money,
+    /// What the buyer saw, and where
+    pub(super) price: PriceWish,
+    /// On whose shelf it was
+    pub(super) entry: Option<EntryId>,
+}
+
+impl LineWish {
+    pub(super) const fn variant(&self) -> VariantId {
+        self.price.variant
+    }
 }
 
 /// Where parcels go.
@@ -119,6 +130,10 @@ pub(super) struct Order {
     pub(super) id: OrderId,
     pub(super) reservation: ReservationId,
     pub(super) merchant: MerchantId,
+    /// Where it was sold, and by whom: that of its first line that was.
+    pub(super) sold_in: Option<(RoomId, CreatorId)>,
+    /// Nothing of it is sent.
+    pub(super) is_virtual: bool,
     pub(super) items: i64,
     pub(super) shipping: i64,
     pub(super) due: i64,
@@ -138,6 +153,10 @@ pub(super) struct Line {
     pub(super) platform_bps: i64,
     /// JSON: which price it was, and why
     pub(super) explain: String,
+    /// SHA-256 of the offer
+    pub(super) offer_hash: Option<String>,
+    pub(super) entry: Option<EntryId>,
+    pub(super) creator_bps: i64,
 }
 
 /// Why nothing was composed.
@@ -147,8 +166,8 @@ pub(super) enum ComposeError {
     Empty,
     #[error("{0} is not sold")]
     NotSellable(VariantId),
-    #[error("the price of {variant} is {} by now, in minor units", .now.amount_minor())]
-    PriceChanged { variant: VariantId, now: Money },
+    #[error("{0} is not on the shelf of that room with this product")]
+    NotOnShelf(EntryId),
     #[error("these lines are of several merchants: use /checkouts, or an order for each")]
     SeveralMerchants,
     #[error("one checkout is of at most {MERCHANTS_MAX} merchants")]
@@ -166,7 +185,10 @@ pub(super) enum ComposeError {
 pub(super) struct Facts {
     pub(super) goods: HashMap<VariantId, Good>,
     pub(super) terms: HashMap<MerchantId, Terms>,
-    pub(super) prices: HashMap<VariantId, InForce>,
+    /// What shelf entries bring to whom.
+    pub(super) entries: HashMap<EntryId, Attribution>,
+    /// Who operates which creator: nobody brings themselves.
+    pub(super) operated: HashSet<(AccountId, CreatorId)>,
 }
 
 /// The ids of a checkout, which its stock is held under before its prices are known.
@@ -198,8 +220,8 @@ pub(super) fn holds(
 ) -> Result<Vec<Hold>, ComposeError> {
     let mut holds: BTreeMap<MerchantId, Hold> = BTreeMap::new();
     for line in &wish.lines {
-        let not_sellable = ComposeError::NotSellable(line.variant);
-        let Some(good) = goods.get(&line.variant) else {
+        let not_sellable = ComposeError::NotSellable(line.variant());
+        let Some(good) = goods.get(&line.variant()) else {
             return Err(not_sellable);
         };
         let (order, reservation) = *ids.orders.get(&good.merchant).ok_or(not_sellable)?;
@@ -209,46 +231,42 @@ pub(super) fn holds(
             lines: Vec::new(),
         });
         hold.lines.push(Units {
-            variant: line.variant,
+            variant: line.variant(),
             quantity: line.quantity,
         });
     }
     Ok(holds.into_values().collect())
 }
 
-/// Makes the orders of a wish, at the prices in force.
+/// Makes the orders of a wish, at what each of its lines is charged.
 pub(super) fn compose(
     now: Timestamp,
     wish: &Wish,
     ids: &Ids,
-    facts: &Facts,
+    (facts, charged): (&Facts, &[Charged]),
 ) -> Result<Checkout, ComposeError> {
     let mut orders: BTreeMap<MerchantId, Order> = BTreeMap::new();
     let mut currency: Option<Currency> = None;
-    for line in &wish.lines {
-        let not_sellable = || ComposeError::NotSellable(line.variant);
-        let good = facts.goods.get(&line.variant).filter(|good| good.is_active);
-        let good = good.ok_or_else(not_sellable)?;
-        let price = facts.prices.get(&line.variant).ok_or_else(not_sellable)?;
+    for (line, charged) in wish.lines.iter().zip(charged) {
+        let not_sellable = || ComposeError::NotSellable(line.variant());
+        let good = facts.goods.get(&line.variant());
+        let good = good.filter(|good| good.is_active).ok_or_else(not_sellable)?;
         let terms = facts.terms.get(&good.merchant).ok_or_else(not_sellable)?;
-        if price.price != line.unit_price {
-            return Err(ComposeError::PriceChanged {
-                variant: line.variant,
-                now: price.price,
-            });
-        }
-        if *currency.get_or_insert(terms.currency) != price.price.currency() {
+        if *currency.get_or_insert(terms.currency) != charged.quote.price.currency() {
             return Err(ComposeError::SeveralCurrencies);
         }
         if good.requires_shipping && wish.ship_to.is_none() {
             return Err(ComposeError::AddressRequired);
         }
-        let made = made_line(now, line, good, (price, terms))?;
+        let brought = brought(wish.buyer, line, good, facts)?;
+        let made = made_line(now, (line, charged), good, (terms, brought))?;
         let ids = *ids.orders.get(&good.merchant).ok_or_else(not_sellable)?;
         let order = orders.entry(good.merchant).or_insert_with(|| Order {
             id: ids.0,
             reservation: ids.1,
             merchant: good.merchant,
+            sold_in: None,
+            is_virtual: true,
             items: 0,
             shipping: 0,
             due: 0,
@@ -260,8 +278,11 @@ pub(super) fn compose(
             .ok_or(ComposeError::Amount)?;
         if good.requires_shipping {
             order.shipping = terms.shipping_fee;
+            order.is_virtual = false;
         }
         order.due = order.items + order.shipping;
+        let sold_in = brought.map(|it| (it.room, it.creator));
+        order.sold_in = order.sold_in.or(sold_in);
         order.lines.push(made);
     }
     let currency = currency.ok_or(ComposeError::Empty)?;
@@ -284,21 +305,55 @@ pub(super) fn compose(
     })
 }
 
+/// Who brought the buyer to this line.
+fn brought<'a>(
+    buyer: AccountId,
+    line: &LineWish,
+    good: &Good,
+    facts: &'a Facts,
+) -> Result<Option<Brought<'a>>, ComposeError> {
+    let Some(entry) = line.entry else {
+        return Ok(None);
+    };
+    let found = facts.entries.get(&entry);
+    let found = found.filter(|it| it.product == good.product && Some(it.room) == line.price.room);
+    let attribution = found.ok_or(ComposeError::NotOnShelf(entry))?;
+    let is_own = facts.operated.contains(&(buyer, attribution.creator));
+    Ok(Some(Brought {
+        attribution,
+        bps: if is_own { 0 } else { attribution.creator_bps },
+    }))
+}
+
+/// A shelf entry's creator, and what of the line is theirs.
+#[derive(Clone, Copy)]
+struct Brought<'a> {
+    attribution: &'a Attribution,
+    bps: i64,
+}
+
+impl Deref for Brought<'_> {
+    type Target = Attribution;
+
+    fn deref(&self) -> &Attribution {
+        self.attribution
+    }
+}
+
 fn made_line(
     now: Timestamp,
-    wish: &LineWish,
+    (wish, charged): (&LineWish, &Charged),
     good: &Good,
-    (price, terms): (&InForce, &Terms),
+    (terms, brought): (&Terms, Option<Brought<'_>>),
 ) -> Result<Line, ComposeError> {
-    let unit_price = price.price.amount_minor();
-    let base = unit_price
-        .checked_mul(wish.quantity)
-        .ok_or(ComposeError::Amount)?;
-    let kind = if price.is_sale { "sale" } else { "list" };
-    let explain = serde_json::json!([{ "kind": kind, "price_id": price.id, "amount": unit_price }]);
+    let quote = &charged.quote;
+    let unit_price = quote.price.amount_minor();
+    let base = unit_price.checked_mul(wish.quantity).ok_or(ComposeError::Amount)?;
+    let explain = serde_json::json!([{ "kind": quote.kind, "price_id": quote.row,
+        "seq": quote.seq, "amount": unit_price, "is_honoured": charged.is_honoured }]);
     Ok(Line {
         id: LineId::new(now),
-        variant: wish.variant,
+        variant: wish.variant(),
         title: good.title.clone(),
         options: good.options.clone(),
         quantity: wish.quantity,
@@ -306,5 +361,8 @@ fn made_line(
         base,
         platform_bps: terms.fee_bps,
         explain: explain.to_string(),
+        offer_hash: wish.price.offer.as_deref().map(hash),
+        entry: wish.entry,
+        creator_bps: brought.map_or(0, |it| it.bps),
     })
 }

@@ -5,8 +5,8 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::model::Status;
-use super::routes::PaymentView;
 use super::store::{self, Attempt, Going, Standing};
+use super::views::PaymentView;
 use crate::app::App;
 use crate::catalog::{self, Command, Refused, Ride, Seat, Verdict, What};
 use crate::clock::Timestamp;

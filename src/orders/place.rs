@@ -1,26 +1,30 @@
 //! Placing: order rule 1 of commerce.md 7, as a rider on the reservation of its stock.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::json;
 
-use super::model::{self, Checkout, ComposeError, Facts, Ids, UNPAID_MAX, Wish};
-use super::routes::CheckoutView;
+use super::model::{self, Checkout, ComposeError, Facts, Ids, LineWish, UNPAID_MAX, Wish};
 use super::store;
+use super::views::CheckoutView;
 use crate::app::App;
 use crate::catalog::{self, Command, Ride, Seat, Sequencer, Verdict, What};
 use crate::clock::Timestamp;
 use crate::db::Tx;
 use crate::events::{self, Kind, NewEvent, Stream, SubjectKind};
 use crate::http::{self as wire, ApiError, Code, Kept, Stored};
+use crate::ids::{RoomId, VariantId};
+use crate::rooms::{self, Charged, OfferError, Pricing};
+use crate::creators;
 
 /// How long an unpaid order holds its stock.
 pub(super) const HELD_FOR: Duration = Duration::from_secs(900);
 
 /// Places all orders of a wish, or none.
 pub(super) async fn place(app: &App, write: Kept, wish: Wish) -> Result<Stored, ApiError> {
-    let variants = wish.lines.iter().map(|line| line.variant);
+    let variants = wish.lines.iter().map(LineWish::variant);
     let mut reader = app.db.readers().acquire().await?;
     let goods = catalog::goods(&mut reader, variants.clone()).await?;
     drop(reader);
@@ -47,6 +51,7 @@ pub(super) async fn place(app: &App, write: Kept, wish: Wish) -> Result<Stored, 
         },
     };
     let ride = PlaceRide {
+        app: app.clone(),
         write,
         wish,
         ids,
@@ -58,6 +63,7 @@ pub(super) async fn place(app: &App, write: Kept, wish: Wish) -> Result<Stored, 
 
 #[derive(Debug)]
 struct PlaceRide {
+    app: App,
     write: Kept,
     wish: Wish,
     ids: Ids,
@@ -87,16 +93,11 @@ impl Ride for PlaceRide {
         }
         let buyers = seats.iter().map(|seat| seat.ride.wish.buyer);
         let unpaid = store::unpaid(tx, buyers.collect::<Vec<_>>()).await?;
-        let lines = seats.iter().flat_map(|seat| &seat.ride.wish.lines);
-        let variants: std::collections::BTreeSet<_> = lines.map(|line| line.variant).collect();
-        let goods = catalog::goods(tx, variants.iter().copied()).await?;
-        let merchants: std::collections::BTreeSet<_> =
-            goods.values().map(|good| good.merchant).collect();
-        let facts = Facts {
-            terms: catalog::terms(tx, merchants).await?,
-            prices: catalog::in_force(tx, now, variants).await?,
-            goods,
+        let Some(app) = seats.first().map(|seat| seat.ride.app.clone()) else {
+            return Ok(());
         };
+        let facts = facts(tx, seats).await?;
+        let prices = Rooms::read(tx, &app, seats).await?;
         for seat in seats {
             if !matches!(seat.verdict, Verdict::Waiting) {
                 continue;
@@ -110,9 +111,15 @@ impl Ride for PlaceRide {
                 seat.verdict = Verdict::Refused(refusal.after(Duration::from_secs(60)));
                 continue;
             }
-            match model::compose(now, &seat.ride.wish, &seat.ride.ids, &facts) {
-                Ok(checkout) => seat.ride.checkout = Some(checkout),
-                Err(err) => seat.verdict = Verdict::Refused(err.into()),
+            let ride = &mut seat.ride;
+            let charged = prices.charge(&app, &ride.wish);
+            let made = charged.and_then(|charged| {
+                let made = model::compose(now, &ride.wish, &ride.ids, (&facts, &charged));
+                made.map_err(ApiError::from)
+            });
+            match made {
+                Ok(checkout) => ride.checkout = Some(checkout),
+                Err(refusal) => seat.verdict = Verdict::Refused(refusal),
             }
         }
         Ok(())
@@ -155,6 +162,72 @@ impl Ride for PlaceRide {
     }
 }
 
+/// What the catalog, shelves and creators say of all these wishes.
+async fn facts(tx: &mut Tx, seats: &[Seat<PlaceRide>]) -> sqlx::Result<Facts> {
+    let lines = || seats.iter().flat_map(|seat| &seat.ride.wish.lines);
+    let variants: BTreeSet<VariantId> = lines().map(LineWish::variant).collect();
+    let goods = catalog::goods(tx, variants).await?;
+    let merchants: BTreeSet<_> = goods.values().map(|good| good.merchant).collect();
+    let terms = catalog::terms(tx, merchants).await?;
+    let entries: BTreeSet<_> = lines().filter_map(|line| line.entry).collect();
+    let entries = rooms::attributions(tx, entries).await?;
+    let sold_by_a_creator = seats.iter().filter(|seat| {
+        let mut lines = seat.ride.wish.lines.iter();
+        lines.any(|line| line.entry.is_some())
+    });
+    let buyers: BTreeSet<_> = sold_by_a_creator.map(|seat| seat.ride.wish.buyer).collect();
+    let operated = creators::operated_by(tx, buyers).await?;
+    Ok(Facts {
+        goods,
+        terms,
+        entries,
+        operated,
+    })
+}
+
+/// The prices in each room of a batch, and outside of rooms.
+struct Rooms(HashMap<Option<RoomId>, Pricing>);
+
+impl Rooms {
+    async fn read(
+        tx: &mut Tx,
+        app: &App,
+        seats: &[Seat<PlaceRide>],
+    ) -> sqlx::Result<Self> {
+        let mut wanted: BTreeMap<Option<RoomId>, BTreeSet<VariantId>> = BTreeMap::new();
+        for line in seats.iter().flat_map(|seat| &seat.ride.wish.lines) {
+            wanted.entry(line.price.room).or_default().insert(line.variant());
+        }
+        let mut all = HashMap::new();
+        for (room, variants) in wanted {
+            let variants: Vec<VariantId> = variants.into_iter().collect();
+            match rooms::pricing(tx, app, room, &variants).await {
+                Ok(prices) => {
+                    all.insert(room, prices);
+                }
+                Err(OfferError::Db(err)) => return Err(err),
+                // There is no such room: whoever named it is told.
+                Err(_) => {}
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// What each line of a wish is charged.
+    fn charge(&self, app: &App, wish: &Wish) -> Result<Vec<Charged>, ApiError> {
+        let lines = wish.lines.iter().enumerate();
+        let charged = lines.map(|(n, line)| {
+            let prices = self.0.get(&line.price.room).ok_or(OfferError::Invalid);
+            let charged = prices.and_then(|prices| prices.accept(app, &line.price));
+            charged.map_err(|err| {
+                let refusal = ApiError::from(err).telling("variant_id", line.variant());
+                refusal.at(format!("/lines/{n}"), "price")
+            })
+        });
+        charged.collect()
+    }
+}
+
 fn reserved((wish, checkout, expires_at): &(&Wish, &Checkout, Timestamp)) -> Vec<NewEvent> {
     let event = |order: &model::Order| NewEvent {
         kind: Kind::OrderReserved,
@@ -174,9 +247,7 @@ impl From<ComposeError> for ApiError {
         match err {
             ComposeError::Empty => Self::new(Code::EmptyCart, says),
             ComposeError::NotSellable(_) => Self::new(Code::NotSellable, says),
-            ComposeError::PriceChanged { variant, now } => Self::new(Code::PriceChanged, says)
-                .telling("variant_id", variant)
-                .telling("current_price", now),
+            ComposeError::NotOnShelf(_) => Self::new(Code::OfferInvalid, says),
             ComposeError::SeveralMerchants => Self::new(Code::SeveralMerchants, says),
             ComposeError::TooManyMerchants => Self::new(Code::OutOfBounds, says),
             ComposeError::SeveralCurrencies => Self::new(Code::SeveralCurrencies, says),

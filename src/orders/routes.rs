@@ -1,30 +1,34 @@
 //! Checkouts, orders and their payments over HTTP (commerce.md 5.6, payments.md 4).
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::close::{self, CloseError};
-use super::model::{Checkout, LINES_MAX, LineWish, QUANTITY, ShipTo, Status, Wish};
-use super::pay;
-use super::place;
-use super::store::{self, Attempt, Standing, StandingOrder};
-use crate::accounts::{Principal, Role};
+use super::model::{LINES_MAX, LineWish, QUANTITY, ShipTo, Wish};
+use super::ship::{self, Parcel};
+use super::store::{self, StandingOrder};
+use super::views::{CheckoutView, OrderView, PaymentView, ShipmentView, ShippedBody};
+use super::{complete, pay, place};
+use crate::accounts::{Entry, Principal, Role, Scope, audit};
 use crate::app::App;
-use crate::catalog::Released;
-use crate::clock::Timestamp;
+use crate::catalog::{self, Released};
 use crate::http::{
-    self as wire, ApiError, Bounds, Code, Cursor, Kept, NoBody, Page, Path, Problem, Query, Seek,
+    self as wire, ApiError, Begin, Bounds, Code, Cursor, Kept, NoBody, Page, Path, Problem, Query, Seek,
     Write,
 };
 use crate::ids::{
-    AccountId, AttemptId, CheckoutId, LineId, MerchantId, OrderId, PaymentId, VariantId,
+    AccountId, CheckoutId, EntryId, OrderId, RoomId, ShipmentId,
 };
 use crate::money::Money;
+use crate::rooms::PriceWish;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -34,7 +38,13 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(one_checkout))
         .routes(routes!(cancel))
         .routes(routes!(start_payment))
+        .routes(routes!(add_shipment))
+        .routes(routes!(set_delivered))
+        .routes(routes!(confirm))
 }
+
+const OFFER_BYTES_MAX: usize = 1_024;
+const PLAYBACK_CHARS_MAX: usize = 128;
 
 /// One variant to be bought.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -44,9 +54,54 @@ struct LineBody {
     variant_id: String,
     /// 1 to 999
     quantity: i64,
-    /// What the buyer saw; another price now is refused
+    /// What the buyer saw, as a signed offer: honoured while the buyer can still be seeing it
+    #[serde(default)]
+    offer: Option<String>,
+    /// What the buyer saw, without an offer; another price now is refused
     #[serde(default)]
     unit_price: Option<Money>,
+    /// The room it is bought in
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    room_id: Option<RoomId>,
+    /// The shelf entry it is bought from
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    entry_id: Option<EntryId>,
+    /// The room time the buyer sees, microseconds
+    #[serde(default)]
+    at_us: Option<i64>,
+    /// The WHEP session, or the `s` of LL-HLS
+    #[serde(default)]
+    playback_id: Option<String>,
+}
+
+impl LineBody {
+    fn parse(self, n: usize) -> Result<LineWish, ApiError> {
+        if self.offer.is_none() && self.unit_price.is_none() {
+            let detail = "give offer or unit_price: what the buyer saw";
+            let refusal = ApiError::new(Code::PriceUnconfirmed, detail);
+            return Err(refusal.at(format!("/lines/{n}/offer"), "missing"));
+        }
+        // An id of another form is a variant that does not exist.
+        let not_sellable = |_form| {
+            let detail = format!("there is no variant {:?}", self.variant_id);
+            let refusal = ApiError::new(Code::NotSellable, detail);
+            refusal.at(format!("/lines/{n}/variant_id"), "unknown")
+        };
+        Ok(LineWish {
+            quantity: self.quantity,
+            price: PriceWish {
+                variant: self.variant_id.parse().map_err(not_sellable)?,
+                room: self.room_id,
+                offer: self.offer,
+                unit_price: self.unit_price,
+                at_us: self.at_us,
+                playback_id: self.playback_id,
+            },
+            entry: self.entry_id,
+        })
+    }
 }
 
 /// What somebody wants to buy.
@@ -70,6 +125,10 @@ impl CheckoutBody {
         }
         for (n, line) in self.lines.iter().enumerate() {
             bounds.number(&format!("/lines/{n}/quantity"), line.quantity, QUANTITY);
+            let offer = line.offer.as_deref().unwrap_or_default();
+            bounds.number(&format!("/lines/{n}/offer"), offer.len(), 0..=OFFER_BYTES_MAX);
+            let playback = line.playback_id.as_deref().unwrap_or_default();
+            bounds.text(&format!("/lines/{n}/playback_id"), playback, 0..=PLAYBACK_CHARS_MAX);
         }
         if let Some(text) = &self.client_ref {
             bounds.text("/client_ref", text, 1..=64);
@@ -83,24 +142,8 @@ impl CheckoutBody {
             bounds.text("/ship_to/postcode", postcode, 0..=16);
         }
         bounds.check()?;
-        let lines = self.lines.into_iter().enumerate().map(|(n, line)| {
-            let Some(unit_price) = line.unit_price else {
-                let detail = "give unit_price: the price that the buyer saw";
-                let refusal = ApiError::new(Code::PriceUnconfirmed, detail);
-                return Err(refusal.at(format!("/lines/{n}/unit_price"), "missing"));
-            };
-            // An id of another form is a variant that does not exist.
-            let not_sellable = |_form| {
-                let detail = format!("there is no variant {:?}", line.variant_id);
-                let refusal = ApiError::new(Code::NotSellable, detail);
-                refusal.at(format!("/lines/{n}/variant_id"), "unknown")
-            };
-            Ok(LineWish {
-                variant: line.variant_id.parse().map_err(not_sellable)?,
-                quantity: line.quantity,
-                unit_price,
-            })
-        });
+        let lines = self.lines.into_iter().enumerate();
+        let lines = lines.map(|(n, line)| line.parse(n));
         Ok(Wish {
             buyer,
             lines: lines.collect::<Result<_, _>>()?,
@@ -108,155 +151,6 @@ impl CheckoutBody {
             client_ref: self.client_ref,
             is_single,
         })
-    }
-}
-
-/// One variant of an order.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct LineView {
-    #[schema(value_type = String)]
-    id: LineId,
-    #[schema(value_type = String)]
-    variant_id: VariantId,
-    title: String,
-    options: Value,
-    quantity: i64,
-    unit_price: Money,
-    /// `quantity` × `unit_price`
-    base: Money,
-}
-
-/// What one buyer buys of one merchant.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct OrderView {
-    #[schema(value_type = String)]
-    id: OrderId,
-    #[schema(value_type = String)]
-    checkout_id: CheckoutId,
-    #[schema(value_type = String)]
-    merchant_id: MerchantId,
-    status: Status,
-    payment_status: String,
-    fulfilment: String,
-    items: Money,
-    shipping: Money,
-    due: Money,
-    lines: Vec<LineView>,
-    ship_to: Option<Value>,
-    #[schema(value_type = Option<String>, format = DateTime)]
-    paid_at: Option<Timestamp>,
-    version: i64,
-    #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
-}
-
-fn json_of(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or(Value::Null)
-}
-
-impl From<StandingOrder> for OrderView {
-    fn from(order: StandingOrder) -> Self {
-        let money = |amount| Money::new(amount, order.currency);
-        let line = |line: &store::StandingLine| LineView {
-            id: line.id,
-            variant_id: line.variant,
-            title: line.title.clone(),
-            options: json_of(&line.options),
-            quantity: line.quantity,
-            unit_price: money(line.unit_price),
-            base: money(line.base),
-        };
-        Self {
-            id: order.id,
-            checkout_id: order.checkout,
-            merchant_id: order.merchant,
-            status: order.status,
-            payment_status: order.payment_status,
-            fulfilment: order.fulfilment,
-            items: money(order.items),
-            shipping: money(order.shipping),
-            due: money(order.due),
-            lines: order.lines.iter().map(line).collect(),
-            ship_to: order.ship_to.as_deref().map(json_of),
-            paid_at: order.paid_at,
-            version: order.version,
-            created_at: order.created_at,
-        }
-    }
-}
-
-/// One act of buying.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct CheckoutView {
-    #[schema(value_type = String)]
-    checkout_id: CheckoutId,
-    /// `open`, `closing`, `paid`, `expired` or `cancelled`
-    state: String,
-    due: Money,
-    /// Stock is held until then
-    #[schema(value_type = String, format = DateTime)]
-    pay_before_at: Timestamp,
-    orders: Vec<OrderView>,
-}
-
-impl CheckoutView {
-    /// As it is when it was just placed.
-    pub(super) fn placed(
-        wish: &Wish,
-        checkout: &Checkout,
-        (now, pay_before_at): (Timestamp, Timestamp),
-    ) -> Self {
-        let money = |amount| Money::new(amount, checkout.due.currency());
-        let order = |order: &super::model::Order| OrderView {
-            id: order.id,
-            checkout_id: checkout.id,
-            merchant_id: order.merchant,
-            status: Status::Reserved,
-            payment_status: "unpaid".into(),
-            fulfilment: "none".into(),
-            items: money(order.items),
-            shipping: money(order.shipping),
-            due: money(order.due),
-            lines: order
-                .lines
-                .iter()
-                .map(|line| LineView {
-                    id: line.id,
-                    variant_id: line.variant,
-                    title: line.title.clone(),
-                    options: json_of(&line.options),
-                    quantity: line.quantity,
-                    unit_price: money(line.unit_price),
-                    base: money(line.base),
-                })
-                .collect(),
-            ship_to: wish
-                .ship_to
-                .as_ref()
-                .and_then(|to| serde_json::to_value(to).ok()),
-            paid_at: None,
-            version: 1,
-            created_at: now,
-        };
-        Self {
-            checkout_id: checkout.id,
-            state: "open".into(),
-            due: checkout.due,
-            pay_before_at,
-            orders: checkout.orders.iter().map(order).collect(),
-        }
-    }
-}
-
-impl From<Standing> for CheckoutView {
-    fn from(standing: Standing) -> Self {
-        Self {
-            checkout_id: standing.id,
-            state: standing.state,
-            due: standing.due,
-            pay_before_at: standing.pay_before,
-            orders: standing.orders.into_iter().map(OrderView::from).collect(),
-        }
     }
 }
 
@@ -286,43 +180,6 @@ enum Method {
     Page,
     Wap,
     Card,
-}
-
-/// A try to pay.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct PaymentView {
-    #[schema(value_type = String)]
-    payment_id: PaymentId,
-    #[schema(value_type = String)]
-    attempt_id: AttemptId,
-    /// `captured`
-    status: String,
-    amount: Money,
-    instructions: InstructionsView,
-    #[schema(value_type = String, format = DateTime)]
-    expires_at: Timestamp,
-}
-
-/// What the buyer has to do.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct InstructionsView {
-    /// `none`: it is paid
-    kind: String,
-}
-
-impl PaymentView {
-    pub(super) fn captured(standing: &Standing, attempt: &Attempt) -> Self {
-        Self {
-            payment_id: standing.payment,
-            attempt_id: attempt.id,
-            status: "captured".into(),
-            amount: attempt.amount,
-            instructions: InstructionsView {
-                kind: "none".into(),
-            },
-            expires_at: attempt.expires_at,
-        }
-    }
 }
 
 /// Places a checkout: orders of one or more merchants, all or none. Stock is held until
@@ -406,7 +263,7 @@ async fn list(
     )))
 }
 
-/// Shows an order of the caller; of anybody to an operator or auditor.
+/// Shows an order of the caller or of the caller's shop; of anybody to an operator or auditor.
 #[utoipa::path(get, path = "/orders/{id}", tag = "orders", params(("id" = String, Path)),
     security(("bearer" = [])),
     responses((status = 200, body = OrderView), (status = 404, body = Problem,
@@ -417,11 +274,14 @@ async fn one(
     Path(id): Path<OrderId>,
 ) -> Result<Json<OrderView>, ApiError> {
     let mut reader = app.db.readers().acquire().await?;
-    let found = store::order(&mut reader, id).await?;
-    let found = found.filter(|order| may_see(&who, order.buyer));
-    found
-        .map(|order| Json(order.into()))
-        .ok_or_else(ApiError::not_found)
+    let found = store::order(&mut reader, "", id).await?;
+    let order = found.ok_or_else(ApiError::not_found)?;
+    if !may_see(&who, order.buyer) {
+        catalog::may(&mut reader, &who, order.merchant, Scope::OrdersRead)
+            .await
+            .map_err(|_other| ApiError::not_found())?;
+    }
+    Ok(Json(order.into()))
 }
 
 /// Shows a checkout of the caller; of anybody to an operator or auditor.
@@ -518,4 +378,153 @@ async fn start_payment(
         return Ok(stored.into_response());
     }
     Ok(pay::pay(&app, write, (buyer, id)).await?.into_response())
+}
+
+/// A parcel that leaves.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ShipmentBody {
+    /// 1 to 100
+    lines: Vec<ShippedBody>,
+    /// 1 to 40 characters
+    carrier: String,
+    /// 1 to 64 characters
+    tracking_no: String,
+}
+
+impl ShipmentBody {
+    fn parse(self, order: OrderId) -> Result<Parcel, ApiError> {
+        let mut bounds = Bounds::default();
+        bounds.number("/lines", self.lines.len(), 1..=LINES_MAX);
+        bounds.text("/carrier", &self.carrier, 1..=40);
+        bounds.text("/tracking_no", &self.tracking_no, 1..=64);
+        let mut lines = BTreeMap::new();
+        for (n, line) in self.lines.iter().enumerate() {
+            bounds.number(&format!("/lines/{n}/quantity"), line.quantity, QUANTITY);
+            if lines.insert(line.line_id, line.quantity).is_some() {
+                bounds.add(&format!("/lines/{n}/line_id"), "repeated");
+            }
+        }
+        bounds.check()?;
+        Ok(Parcel {
+            order,
+            carrier: self.carrier,
+            tracking_no: self.tracking_no,
+            lines,
+        })
+    }
+}
+
+/// Sends a parcel of an order.
+#[utoipa::path(post, path = "/orders/{id}/shipments", tag = "orders",
+    operation_id = "add_shipment",
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    request_body = ShipmentBody, security(("bearer" = [])),
+    responses((status = 201, body = ShipmentView), (status = "4XX", body = Problem,
+        content_type = "application/problem+json")))]
+#[tracing::instrument(name = "orders.ship", skip_all, fields(order.id = %id))]
+async fn add_shipment(
+    State(app): State<App>,
+    who: Principal,
+    Path(id): Path<OrderId>,
+    Write { body, call }: Write<ShipmentBody>,
+) -> Result<Response, ApiError> {
+    let order = served(&app, &who, id).await?;
+    call.require_key()?;
+    let parcel = body.parse(id)?;
+    let write = Kept::enter(&app, &who.name(), call).await?;
+    Ok(ship::ship(&app, (who, write), (&order, parcel)).await?.into_response())
+}
+
+/// An order of a shop that the caller sends parcels for.
+async fn served(app: &App, who: &Principal, id: OrderId) -> Result<StandingOrder, ApiError> {
+    let mut reader = app.db.readers().acquire().await?;
+    let order = store::order(&mut reader, "", id).await?;
+    let order = order.ok_or_else(ApiError::not_found)?;
+    catalog::may(&mut reader, who, order.merchant, Scope::OrdersFulfil).await?;
+    Ok(order)
+}
+
+/// A parcel arrived.
+#[utoipa::path(post, path = "/shipments/{id}/delivered", tag = "orders",
+    operation_id = "set_delivered", params(("id" = String, Path)), security(("bearer" = [])),
+    responses((status = 200, body = OrderView), (status = "4XX", body = Problem,
+        content_type = "application/problem+json")))]
+#[tracing::instrument(name = "orders.deliver", skip_all, fields(shipment.id = %id))]
+async fn set_delivered(
+    State(app): State<App>,
+    who: Principal,
+    Path(id): Path<ShipmentId>,
+    Write { call, .. }: Write<NoBody>,
+) -> Result<Response, ApiError> {
+    let mut reader = app.db.readers().acquire().await?;
+    let order = ship::order_of(&mut reader, id).await?;
+    drop(reader);
+    let order = order.ok_or_else(ApiError::not_found)?;
+    served(&app, &who, order).await?;
+    let mut run = match wire::begin(&app, &who.name(), call.clone()).await? {
+        Begin::Replay(answer) => return Ok(answer),
+        Begin::Run(run) => run,
+    };
+    let done = async {
+        let lock = run.tx.for_update();
+        let now = app.clock.now();
+        let found = store::order(&mut run.tx, lock, order).await?;
+        let found = found.ok_or_else(ApiError::not_found)?;
+        let terms = catalog::terms(&mut run.tx, [found.merchant]).await?;
+        let days = terms.get(&found.merchant).map_or(0, |it| it.auto_confirm_days);
+        if ship::deliver(&mut run.tx, now, (id, &found), days).await? {
+            let entry = Entry {
+                who: &who,
+                call: &call,
+                object_id: found.id.to_string(),
+                diff: json!({ "delivered": id }),
+            };
+            audit(&mut run.tx, now, entry).await?;
+        }
+        let found = store::order(&mut run.tx, "", order).await?;
+        let found = found.ok_or_else(ApiError::not_found)?;
+        Ok::<_, ApiError>((StatusCode::OK, OrderView::from(found)))
+    };
+    let done = done.await;
+    run.finish(done).await
+}
+
+/// Confirms that everything of an order arrived: its money goes to those who sold it.
+#[utoipa::path(post, path = "/orders/{id}/confirm", tag = "orders",
+    operation_id = "confirm_order",
+    params(("id" = String, Path), ("Idempotency-Key" = String, Header)),
+    security(("bearer" = [])),
+    responses((status = 200, body = OrderView), (status = "4XX", body = Problem,
+        content_type = "application/problem+json")))]
+#[tracing::instrument(name = "orders.confirm", skip_all, fields(order.id = %id))]
+async fn confirm(
+    State(app): State<App>,
+    who: Principal,
+    Path(id): Path<OrderId>,
+    Write { call, .. }: Write<NoBody>,
+) -> Result<Response, ApiError> {
+    let buyer = who.account()?;
+    call.require_key()?;
+    let mut run = match wire::begin(&app, &who.name(), call).await? {
+        Begin::Replay(answer) => return Ok(answer),
+        Begin::Run(run) => run,
+    };
+    let done = async {
+        let lock = run.tx.for_update();
+        let found = store::order(&mut run.tx, lock, id).await?;
+        let found = found.filter(|order| order.buyer == buyer);
+        let found = found.ok_or_else(ApiError::not_found)?;
+        if !complete::is_confirmable(&found) {
+            let says = format!("the order is {}", found.status.as_str());
+            return Err(ApiError::new(Code::InvalidState, says));
+        }
+        let orders = std::slice::from_ref(&found);
+        complete::complete(&mut run.tx, &app, (orders, &who.name())).await?;
+        let found = store::order(&mut run.tx, "", id).await?;
+        let found = found.ok_or_else(ApiError::not_found)?;
+        Ok((StatusCode::OK, OrderView::from(found)))
+    };
+    let done = done.await;
+    run.finish(done).await
 }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, Executor, Row as _};
 
+use super::complete::VIRTUAL_CONFIRMED_AFTER;
 use super::model::{Checkout, Line, Order, ShipTo, Status, Wish};
 use crate::clock::Timestamp;
 use crate::db::{Bound, Bulk, Tx, parsed, select_in};
 use crate::ids::{
-    AccountId, AttemptId, CheckoutId, LineId, MerchantId, OrderId, PaymentId, ReservationId,
+    AccountId, AttemptId, CheckoutId, CreatorId, LineId, MerchantId, OrderId, PaymentId, ReservationId,
     VariantId,
 };
 use crate::money::{Currency, Money};
@@ -123,9 +124,9 @@ async fn insert_orders(
     let bulk = Bulk {
         head: "INSERT INTO orders (id, checkout_id, merchant_id, buyer_id, reservation_id, \
                status, payment_status, fulfilment, disputed, late, discount_merchant, \
-               discount_platform, refunded, items, shipping, due, currency, ship_to, version, \
-               created_us, updated_us)",
-        width: 21,
+               discount_platform, refunded, items, shipping, due, currency, ship_to, room_id, \
+               creator_id, is_virtual, version, created_us, updated_us)",
+        width: 24,
         tail: "",
     };
     let bind = |query: Bound, (wish, checkout, order): &(&Wish, &Checkout, &Order)| {
@@ -145,6 +146,9 @@ async fn insert_orders(
             .bind(order.due)
             .bind(checkout.due.currency().as_str().to_owned())
             .bind(wish.ship_to.as_ref().map(text_of))
+            .bind(order.sold_in.map(|(room, _)| room.to_string()))
+            .bind(order.sold_in.map(|(_, creator)| creator.to_string()))
+            .bind(i64::from(order.is_virtual))
             .bind(1_i64)
             .bind(now.as_micros())
             .bind(now.as_micros())
@@ -160,10 +164,10 @@ fn text_of(ship_to: &ShipTo) -> String {
 async fn insert_lines(tx: &mut Tx, lines: &[(OrderId, &Line)]) -> sqlx::Result<()> {
     let bulk = Bulk {
         head: "INSERT INTO order_lines (id, order_id, variant_id, product_title, options, \
-               quantity, unit_price, base, price_explain, platform_bps, discount_merchant, \
-               discount_platform, creator_bps, affiliate_bps, shipped, refunded_quantity, \
-               refunded_amount)",
-        width: 17,
+               quantity, unit_price, base, price_explain, platform_bps, creator_bps, offer_hash, \
+               entry_id, discount_merchant, discount_platform, affiliate_bps, shipped, \
+               refunded_quantity, refunded_amount)",
+        width: 19,
         tail: "",
     };
     let bind = |query: Bound, (order, line): &(OrderId, &Line)| {
@@ -177,8 +181,11 @@ async fn insert_lines(tx: &mut Tx, lines: &[(OrderId, &Line)]) -> sqlx::Result<(
             .bind(line.unit_price)
             .bind(line.base)
             .bind(line.explain.clone())
-            .bind(line.platform_bps);
-        (0..7).fold(query, |query, _zero| query.bind(0_i64))
+            .bind(line.platform_bps)
+            .bind(line.creator_bps)
+            .bind(line.offer_hash.clone())
+            .bind(line.entry.map(|entry| entry.to_string()));
+        (0..6).fold(query, |query, _zero| query.bind(0_i64))
     };
     bulk.execute(tx, lines, bind).await?;
     Ok(())
@@ -251,6 +258,9 @@ pub(super) struct StandingOrder {
     pub(super) currency: Currency,
     pub(super) ship_to: Option<String>,
     pub(super) paid_at: Option<Timestamp>,
+    pub(super) creator: Option<CreatorId>,
+    pub(super) is_virtual: bool,
+    pub(super) auto_confirm_at: Option<Timestamp>,
     pub(super) version: i64,
     pub(super) created_at: Timestamp,
     pub(super) lines: Vec<StandingLine>,
@@ -266,11 +276,16 @@ pub(super) struct StandingLine {
     pub(super) quantity: i64,
     pub(super) unit_price: i64,
     pub(super) base: i64,
+    pub(super) creator_bps: i64,
+    pub(super) platform_bps: i64,
+    pub(super) shipped: i64,
+    pub(super) refunded_amount: i64,
 }
 
 const ORDER: &str = "SELECT id, checkout_id, merchant_id, buyer_id, reservation_id, status, \
                      payment_status, fulfilment, items, shipping, due, currency, ship_to, \
-                     paid_us, version, created_us FROM orders WHERE ";
+                     paid_us, version, created_us, creator_id, is_virtual, auto_confirm_us \
+                     FROM orders WHERE ";
 
 /// Checkouts of these ids, each with its orders; locked until the commit in a transaction.
 pub(super) async fn checkouts(
@@ -312,7 +327,8 @@ pub(super) async fn add_lines(
     orders: &mut [StandingOrder],
 ) -> sqlx::Result<()> {
     let select = "SELECT order_id, id, variant_id, product_title, options, quantity, unit_price, \
-                  base FROM order_lines WHERE order_id IN";
+                  base, creator_bps, platform_bps, shipped, refunded_amount \
+                  FROM order_lines WHERE order_id IN";
     let ids = orders.iter().map(|order| order.id);
     let mut lines: BTreeMap<OrderId, Vec<StandingLine>> = BTreeMap::new();
     for row in select_in(db, select, " ORDER BY order_id, id", ids).await? {
@@ -335,16 +351,33 @@ pub(super) async fn add_lines(
     Ok(())
 }
 
-/// The order of this id.
+/// The order of this id; locked until the commit in a transaction.
 pub(super) async fn order(
     db: &mut AnyConnection,
+    lock: &str,
     id: OrderId,
 ) -> sqlx::Result<Option<StandingOrder>> {
+    Ok(orders(db, lock, &[id]).await?.pop())
+}
+
+/// The orders of these ids, in their order; those that do not exist are missing.
+pub(super) async fn orders(
+    db: &mut AnyConnection,
+    lock: &str,
+    ids: &[OrderId],
+) -> sqlx::Result<Vec<StandingOrder>> {
     let select = format!("{ORDER} id IN");
-    let rows = select_in(db, &select, "", [id]).await?;
+    let rows = select_in(db, &select, &format!(" ORDER BY id{lock}"), ids).await?;
     let mut orders: Vec<StandingOrder> = rows.iter().map(read_order).collect::<Result<_, _>>()?;
     add_lines(db, &mut orders).await?;
-    Ok(orders.pop())
+    Ok(orders)
+}
+
+/// The number of the last step of an order.
+pub(super) async fn last_step(tx: &mut Tx, order: OrderId) -> sqlx::Result<i64> {
+    let sql = "SELECT MAX(seq) FROM order_history WHERE order_id = $1";
+    let row = tx.fetch_one(sqlx::query(sql).bind(order.to_string())).await?;
+    Ok(row.try_get::<Option<i64>, _>(0)?.unwrap_or(0))
 }
 
 /// Orders of a buyer, by id; one more than `limit` when there are more.
@@ -369,6 +402,8 @@ fn read_order(row: &AnyRow) -> sqlx::Result<StandingOrder> {
     let status: String = row.try_get(5)?;
     let status = Status::parse(&status).ok_or_else(|| sqlx::Error::Decode(status.into()))?;
     let paid_us: Option<i64> = row.try_get(13)?;
+    let creator: Option<String> = row.try_get(16)?;
+    let auto_confirm_us: Option<i64> = row.try_get(18)?;
     Ok(StandingOrder {
         id: parsed(row, 0)?,
         checkout: parsed(row, 1)?,
@@ -386,6 +421,9 @@ fn read_order(row: &AnyRow) -> sqlx::Result<StandingOrder> {
         paid_at: paid_us.map(Timestamp::from_micros),
         version: row.try_get(14)?,
         created_at: Timestamp::from_micros(row.try_get(15)?),
+        creator: creator.and_then(|id| id.parse().ok()),
+        is_virtual: row.try_get::<i64, _>(17)? != 0,
+        auto_confirm_at: auto_confirm_us.map(Timestamp::from_micros),
         lines: Vec::new(),
     })
 }
@@ -444,10 +482,13 @@ async fn go_orders(tx: &mut Tx, now: Timestamp, going: &[Going]) -> sqlx::Result
     let orders = orders.flat_map(|it| it.orders.iter().map(move |(id, from)| (it, *id, *from)));
     let orders: Vec<(&Going, OrderId, Status)> = orders.collect();
     let bulk = Bulk {
-        head: "WITH going (id, was, status, payment_status, paid_us, now_us) AS (",
-        width: 6,
+        head: "WITH going (id, was, status, payment_status, paid_us, confirm_us, now_us) AS (",
+        width: 7,
         tail: ") UPDATE orders SET status = going.status, \
                payment_status = going.payment_status, paid_us = NULLIF(going.paid_us, 0), \
+               fulfilment = CASE WHEN is_virtual = 1 AND going.paid_us > 0 THEN 'delivered' \
+               ELSE fulfilment END, auto_confirm_us = CASE WHEN is_virtual = 1 \
+               AND going.paid_us > 0 THEN going.confirm_us ELSE auto_confirm_us END, \
                version = version + 1, updated_us = going.now_us FROM going \
                WHERE orders.id = going.id AND orders.status = going.was",
     };
@@ -457,8 +498,9 @@ async fn go_orders(tx: &mut Tx, now: Timestamp, going: &[Going]) -> sqlx::Result
             _ => ("unpaid", 0),
         };
         let query = query.bind(id.to_string()).bind(from.as_str());
-        let query = query.bind(it.to.as_str()).bind(payment_status);
-        query.bind(paid_us).bind(now.as_micros())
+        let query = query.bind(it.to.as_str()).bind(payment_status).bind(paid_us);
+        let confirm_at = now.plus(VIRTUAL_CONFIRMED_AFTER);
+        query.bind(confirm_at.as_micros()).bind(now.as_micros())
     };
     all(bulk.execute(tx, &orders, bind).await?, orders.len())?;
     let ids = orders.iter().map(|(_, id, _)| *id);
@@ -479,7 +521,7 @@ async fn go_orders(tx: &mut Tx, now: Timestamp, going: &[Going]) -> sqlx::Result
 }
 
 /// What was read under a lock is still so: another number of rows is a fault of ours.
-fn all(changed: u64, wanted: usize) -> sqlx::Result<()> {
+pub(super) fn all(changed: u64, wanted: usize) -> sqlx::Result<()> {
     if usize::try_from(changed).is_ok_and(|changed| changed == wanted) {
         return Ok(());
     }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::model::{ComposeError, Facts, Ids, LineWish, ShipTo, Wish, compose, holds};
-use crate::catalog::{Good, InForce, Terms};
+use crate::catalog::{Good, Terms};
 use crate::db::NOON;
-use crate::ids::{AccountId, MerchantId, PriceId, VariantId};
+use crate::ids::{AccountId, CreatorId, EntryId, MerchantId, ProductId, RoomId, VariantId};
 use crate::money::{Currency, Money};
+use crate::rooms::{Attribution, Charged, PriceWish, Quote, QuoteKind};
 
 const MERCHANTS: usize = 3;
 const VARIANTS: usize = 9;
@@ -31,6 +32,7 @@ fn facts() -> Facts {
     let mut facts = Facts::default();
     for n in 0..VARIANTS {
         let good = Good {
+            product: ProductId::derived(&["product", &n.to_string()]),
             merchant: merchant(n % MERCHANTS),
             title: format!("Mug {n}"),
             options: "[]".into(),
@@ -38,18 +40,15 @@ fn facts() -> Facts {
             is_active: true,
         };
         facts.goods.insert(variant(n), good);
-        let price = InForce {
-            id: PriceId::derived(&["price", &n.to_string()]),
-            is_sale: n % 4 == 0,
-            price: cny(price_of(n)),
-        };
-        facts.prices.insert(variant(n), price);
     }
     for n in 0..MERCHANTS {
         let terms = Terms {
             currency: Currency::CNY,
             shipping_fee: FEE,
             fee_bps: 500,
+            reserve_bps: 0,
+            settle_after_days: 7,
+            auto_confirm_days: 7,
         };
         facts.terms.insert(merchant(n), terms);
     }
@@ -62,9 +61,16 @@ fn price_of(n: usize) -> i64 {
 
 fn wish(lines: &[(usize, i64)]) -> Wish {
     let line = |&(n, quantity): &(usize, i64)| LineWish {
-        variant: variant(n),
         quantity,
-        unit_price: cny(price_of(n)),
+        price: PriceWish {
+            variant: variant(n),
+            room: None,
+            offer: None,
+            unit_price: Some(cny(price_of(n))),
+            at_us: None,
+            playback_id: None,
+        },
+        entry: None,
     };
     Wish {
         buyer: AccountId::derived(&["buyer"]),
@@ -81,6 +87,24 @@ fn wish(lines: &[(usize, i64)]) -> Wish {
     }
 }
 
+/// What each line says is what is charged.
+fn charged(wish: &Wish) -> Vec<Charged> {
+    let one = |line: &LineWish| Charged {
+        quote: Quote {
+            kind: QuoteKind::List,
+            price: line.price.unit_price.unwrap(),
+            compare_at: None,
+            row: None,
+            seq: 1,
+            entry: None,
+            deal: None,
+            from_us: 0,
+        },
+        is_honoured: false,
+    };
+    wish.lines.iter().map(one).collect()
+}
+
 fn ids() -> Ids {
     Ids::new(NOON, (0..MERCHANTS).map(merchant))
 }
@@ -93,7 +117,7 @@ proptest! {
         lines in prop::collection::vec((0..VARIANTS, 1..999_i64), 1..100)
     ) {
         let (wish, ids, facts) = (wish(&lines), ids(), facts());
-        let made = compose(NOON, &wish, &ids, &facts).unwrap();
+        let made = compose(NOON, &wish, &ids, (&facts, &charged(&wish))).unwrap();
         let mut expected: BTreeMap<MerchantId, i64> = BTreeMap::new();
         let mut sent: BTreeMap<MerchantId, i64> = BTreeMap::new();
         for (n, quantity) in &lines {
@@ -126,14 +150,10 @@ proptest! {
 #[test]
 fn a_wish_that_does_not_hold_is_refused_by_its_name() {
     let facts = facts();
-    let refused = |wish: &Wish| compose(NOON, wish, &ids(), &facts).unwrap_err();
-    let mut stale = wish(&[(0, 1)]);
-    stale.lines[0].unit_price = cny(1);
-    let changed = ComposeError::PriceChanged {
-        variant: variant(0),
-        now: cny(100),
+    let refused = |wish: &Wish| {
+        let charged = charged(wish);
+        compose(NOON, wish, &ids(), (&facts, &charged)).unwrap_err()
     };
-    assert_eq!(refused(&stale), changed);
     let mut nowhere = wish(&[(0, 1)]);
     nowhere.ship_to = None;
     assert_eq!(refused(&nowhere), ComposeError::AddressRequired);
@@ -142,6 +162,36 @@ fn a_wish_that_does_not_hold_is_refused_by_its_name() {
     assert_eq!(refused(&single), ComposeError::SeveralMerchants);
     assert_eq!(refused(&wish(&[])), ComposeError::Empty);
     let mut unknown = wish(&[(0, 1)]);
-    unknown.lines[0].variant = variant(99);
+    unknown.lines[0].price.variant = variant(99);
     assert_eq!(refused(&unknown), ComposeError::NotSellable(variant(99)));
+    let mut elsewhere = wish(&[(0, 1)]);
+    let entry = EntryId::derived(&["entry"]);
+    elsewhere.lines[0].entry = Some(entry);
+    assert_eq!(refused(&elsewhere), ComposeError::NotOnShelf(entry));
+}
+
+/// Whoever's room it was has their share frozen in the line; nobody brings themselves.
+#[test]
+fn the_creator_of_the_room_is_written_on_the_line_but_not_for_an_own_purchase() {
+    let mut facts = facts();
+    let (entry, room) = (EntryId::derived(&["entry"]), RoomId::derived(&["room"]));
+    let creator = CreatorId::derived(&["creator"]);
+    let attribution = Attribution {
+        room,
+        creator,
+        product: facts.goods[&variant(0)].product,
+        creator_bps: 1_000,
+    };
+    facts.entries.insert(entry, attribution);
+    let mut wish = wish(&[(0, 1), (3, 1)]);
+    wish.lines[0].entry = Some(entry);
+    wish.lines[0].price.room = Some(room);
+    let made = |facts: &Facts| compose(NOON, &wish, &ids(), (facts, &charged(&wish))).unwrap();
+    let order = made(&facts).orders.remove(0);
+    assert_eq!(order.sold_in, Some((room, creator)));
+    let shares: Vec<i64> = order.lines.iter().map(|line| line.creator_bps).collect();
+    assert_eq!(shares, [1_000, 0]);
+    facts.operated.insert((wish.buyer, creator));
+    let order = made(&facts).orders.remove(0);
+    assert_eq!(order.lines[0].creator_bps, 0);
 }

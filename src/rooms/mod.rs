@@ -31,7 +31,12 @@ pub(crate) use self::cards::{
 };
 pub(crate) use self::jobs::{follow_stock, run};
 pub(crate) use self::model::NewRoom;
-pub(crate) use self::offers::{KeyFileError, open_offer_keys, rotate_offer_keys};
+pub(crate) use self::offers::{
+    Charged, KeyFileError, OfferError, PriceWish, Pricing, open_offer_keys, pricing,
+    rotate_offer_keys,
+};
+#[cfg(test)]
+pub(crate) use self::offers::{Quote, QuoteKind};
 pub(crate) use self::routes::routes;
 pub(crate) use self::service::{CreateError, create};
-pub(crate) use self::shelf::left;
+pub(crate) use self::shelf::{Attribution, attributions, left};

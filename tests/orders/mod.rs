@@ -1,5 +1,7 @@
 //! Checkouts over HTTP: placed, paid out of a wallet, cancelled, expired; and a storm of them.
 
+mod fulfil;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ pub(crate) struct Shop {
 }
 
 pub(crate) const PRICE: i64 = 1_999;
-const SHIPPING: i64 = 500;
+pub(crate) const SHIPPING: i64 = 500;
 
 impl Shop {
     /// With so many variants, and so many units of each.
@@ -66,6 +66,22 @@ impl Shop {
         Self {
             variants: made.into_iter().map(|(_, variant)| variant).collect(),
         }
+    }
+
+    /// Its goods are sent from here on.
+    pub(crate) async fn sends(&self, server: &TestServer) {
+        let mut tx = server.app().db.begin().await.unwrap();
+        let query = sqlx::query("UPDATE products SET requires_shipping = 1");
+        query.execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// A wish for some of one variant, sent somewhere.
+    pub(crate) fn wish_sent(&self, variant: usize, quantity: i64) -> Value {
+        let mut wish = self.wish(variant, quantity);
+        wish["ship_to"] = json!({ "name": "A buyer", "phone": "12345", "region": "Here",
+            "address": "A street" });
+        wish
     }
 
     /// A wish for some of one variant.

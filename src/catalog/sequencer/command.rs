@@ -57,10 +57,6 @@ pub(crate) enum What {
         if_version: Option<i64>,
         settings: Settings,
     },
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "its first caller is a shipment")
-    )]
     /// Sold units leave.
     Ship { order: OrderId, lines: Vec<Units> },
     #[cfg_attr(not(test), expect(dead_code, reason = "its first caller is a refund"))]

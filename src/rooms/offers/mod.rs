@@ -26,7 +26,8 @@ pub(crate) use self::keys::{KeyFileError, open_offer_keys, rotate_offer_keys};
 pub(super) use self::routes::routes;
 pub(crate) use self::rules::{Candidate, Charged, Quote};
 use self::rules::{Claim, DealPrice, Look, Place, Playhead, Prices, Refusal, RoomPrice};
-pub(super) use self::rules::{QuoteKind, Window};
+pub(crate) use self::rules::QuoteKind;
+pub(super) use self::rules::Window;
 pub(crate) use self::token::{Offer, TokenError};
 use super::cards::RoomCards;
 use super::goods;
@@ -276,13 +277,7 @@ impl Pricing {
 ///
 /// # Errors
 /// [`OfferError`] is what the buyer is told.
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "checkouts take unit prices only until they ask here"
-    )
-)]
+#[cfg(test)]
 pub(crate) async fn accept(
     tx: &mut Tx,
     app: &App,

@@ -14,6 +14,7 @@ mod view;
 use std::collections::HashMap;
 
 pub(super) use self::routes::routes;
+pub(crate) use self::store::{Attribution, attributions};
 pub(super) use self::view::LEFT_TOLD_MAX;
 use super::cards::{By, CardError, Desk, Written};
 use super::goods::{self, Product, Variant};

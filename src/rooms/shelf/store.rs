@@ -1,12 +1,14 @@
 //! Shelf entries in SQL.
 
+use std::collections::HashMap;
+
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
 
 use super::Entry;
 use crate::clock::Timestamp;
-use crate::db::{Tx, parsed};
-use crate::ids::{EntryId, RoomId, VariantId};
+use crate::db::{Tx, parsed, select_in};
+use crate::ids::{CreatorId, EntryId, ProductId, RoomId, VariantId};
 
 const COLUMNS: &str = "SELECT id, room_id, product_id, merchant_id, variant_ids, number, position, \
                        hidden, note, creator_bps, affiliate_bps, version, created_us, updated_us \
@@ -102,4 +104,36 @@ fn read(row: &AnyRow) -> sqlx::Result<Entry> {
         created_at: Timestamp::from_micros(row.try_get(12)?),
         updated_at: Timestamp::from_micros(row.try_get(13)?),
     })
+}
+
+/// Who brought a buyer to what is on a shelf.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attribution {
+    pub(crate) room: RoomId,
+    pub(crate) creator: CreatorId,
+    pub(crate) product: ProductId,
+    pub(crate) creator_bps: i64,
+}
+
+/// What these shelf entries bring to whom; those that do not exist are missing.
+///
+/// # Errors
+/// The database's error.
+pub(crate) async fn attributions(
+    connection: &mut AnyConnection,
+    entries: impl IntoIterator<Item = EntryId>,
+) -> sqlx::Result<HashMap<EntryId, Attribution>> {
+    let select = "SELECT e.id, e.room_id, r.creator_id, e.product_id, e.creator_bps \
+                  FROM shelf_entries e JOIN rooms r ON r.id = e.room_id WHERE e.id IN";
+    let mut found = HashMap::new();
+    for row in select_in(connection, select, "", entries).await? {
+        let attribution = Attribution {
+            room: parsed(&row, 1)?,
+            creator: parsed(&row, 2)?,
+            product: parsed(&row, 3)?,
+            creator_bps: row.try_get(4)?,
+        };
+        found.insert(parsed(&row, 0)?, attribution);
+    }
+    Ok(found)
 }

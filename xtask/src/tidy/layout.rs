@@ -14,7 +14,8 @@ const SHAPE: [&str; 7] = [
     "mod", "model", "store", "service", "routes", "jobs", "tests",
 ];
 /// What else a module holds, and why it is not one of the files above.
-const MORE: [(&str, &str, &str); 49] = [
+const MORE: [(&str, &str, &str); 53] = [
+    ("orders", "views", "orders as the wire shows them"),
     ("rooms", "replay", "cards on the clock of a recording"),
     (
         "rooms",
@@ -70,7 +71,10 @@ const MORE: [(&str, &str, &str); 49] = [
         "close",
         "expiring and cancelling, as a rider on the release of stock",
     ),
-    ("payments", "wallet", "the wallet as a provider"),
+    ("payments", "post", "posting recipes, with the accounts they need"),
+    ("payments", "split", "splitting amounts without losing a unit"),
+    ("orders", "ship", "parcels of an order"),
+    ("orders", "complete", "receipt, the split, and its release"),
     ("ledger", "signer", "the key that signs day closes"),
     ("ledger", "book", "what posting does, on accounts in memory"),
     (
