@@ -110,7 +110,7 @@ pub(crate) struct PlacedCard {
     pub(crate) is_repeat: bool,
 }
 
-/// A room's cards as one transaction sees them.
+/// A room's cards as one connection sees them.
 #[derive(Clone, Debug)]
 pub(in crate::rooms) struct RoomCards {
     pub(in crate::rooms) room: Room,
@@ -119,6 +119,23 @@ pub(in crate::rooms) struct RoomCards {
 }
 
 impl RoomCards {
+    /// Sees to it that the room's timeline is in memory. Whoever holds a reader's connection calls
+    /// it before: reading it needs another, and there are few.
+    pub(in crate::rooms) async fn prepare(app: &App, id: RoomId) -> sqlx::Result<()> {
+        let line = Line::of(app, id);
+        if line.is_read() {
+            return Ok(());
+        }
+        let mut reader = app.db.readers().acquire().await?;
+        let Some(room) = rooms::find_in(&mut reader, id).await? else {
+            return Ok(());
+        };
+        let clock = now_of(&mut reader, app, &room).await?;
+        drop(reader);
+        line.timeline(app, clock.now_us).await?;
+        Ok(())
+    }
+
     /// Looks at a room that this connection has read, or locked.
     pub(in crate::rooms) async fn read(
         connection: &mut sqlx::AnyConnection,

@@ -128,6 +128,10 @@ impl Line {
         self.lock().rehearsed.clone()
     }
 
+    pub(super) fn is_read(&self) -> bool {
+        self.lock().timeline.is_some()
+    }
+
     /// The timeline as far as it is handed over; read first if it was not.
     pub(in crate::rooms) async fn timeline(
         &self,

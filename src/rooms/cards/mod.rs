@@ -14,6 +14,8 @@ mod line;
 mod routes;
 mod snapshot;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -151,13 +153,12 @@ pub(crate) async fn listen(
     id: RoomId,
     who: Option<&Principal>,
 ) -> Result<Listener, ApiError> {
-    let mut reader = app.db.readers().acquire().await?;
-    let room = rooms::find_in(&mut reader, id).await?;
+    let room = rooms::find(&app.db, id).await?;
     let room = room.ok_or_else(ApiError::not_found)?;
-    let line = Line::of(app, id);
-    let news = line.listen();
+    let news = Line::of(app, id).listen();
     // Read now, so that from here on nothing is handed over unheard.
-    RoomCards::read(&mut reader, app, room.clone()).await?;
+    RoomCards::prepare(app, id).await?;
+    let mut reader = app.db.readers().acquire().await?;
     let newest = store::seq(&mut reader, id).await?;
     drop(reader);
     let is_inside = runs_cards(app, who, &room).await;

@@ -115,6 +115,18 @@ struct SoldOutView {
     deal: Option<DealId>,
 }
 
+#[cfg(test)]
+impl SnapshotView {
+    /// The numbers of the cards that pin and explain.
+    pub(super) fn shown(&self) -> (Option<i64>, Option<i64>) {
+        let seq = |it: &ShownEntryView| it.seq;
+        (
+            self.pinned.as_ref().map(seq),
+            self.explained.as_ref().map(seq),
+        )
+    }
+}
+
 impl SnapshotView {
     /// The same without what its tag does not cover.
     pub(in crate::rooms) fn covered(&self) -> Self {
@@ -146,6 +158,7 @@ pub(in crate::rooms) async fn snapshot(
     when: When,
     is_inside: bool,
 ) -> Result<SnapshotView, SnapshotError> {
+    RoomCards::prepare(app, room.id).await?;
     let mut reader = app.db.readers().acquire().await?;
     let rehearsed = rehearsed(app, &room, is_inside);
     let mut now = RoomCards::read(&mut reader, app, room).await?;

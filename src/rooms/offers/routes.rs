@@ -7,7 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::rules::{Candidate, QuoteKind, Why};
-use super::{OfferError, Priced, pricing};
+use super::{OfferError, Priced, RoomCards, pricing};
 use crate::app::App;
 use crate::catalog;
 use crate::clock::Timestamp;
@@ -90,6 +90,9 @@ async fn now(
     // An id of another form is a room that does not exist.
     let room = query.room_id.as_deref().map(str::parse::<RoomId>);
     let room = room.transpose().map_err(|_form| ApiError::not_found())?;
+    if let Some(room) = room {
+        RoomCards::prepare(&app, room).await?;
+    }
     let mut reader = app.db.readers().acquire().await?;
     let good = catalog::goods(&mut reader, [id]).await?.remove(&id);
     let good = good.ok_or_else(ApiError::not_found)?;

@@ -8,7 +8,7 @@ use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::super::cards::By;
+use super::super::cards::{By, RoomCards};
 use super::super::routes::{etag_of, fresh, if_known};
 use super::super::store as rooms;
 use super::view::{ShelfEntryView, Shown, without_left};
@@ -218,9 +218,9 @@ async fn list(
     Path(id): Path<RoomId>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let mut reader = app.db.readers().acquire().await?;
-    let room = rooms::find_in(&mut reader, id).await?;
+    let room = rooms::find(&app.db, id).await?;
     let room = room.ok_or_else(ApiError::not_found)?;
+    RoomCards::prepare(&app, id).await?;
     let is_inside = match &who {
         Some(who) => {
             let may = creators::may_see(&app.db, who, room.creator, Bit::GoLive).await;
@@ -228,6 +228,7 @@ async fn list(
         }
         None => false,
     };
+    let mut reader = app.db.readers().acquire().await?;
     let mut entries = super::list(&mut reader, id).await?;
     entries.retain(|entry| is_inside || !entry.is_hidden);
     let shown = Shown::read(&mut reader, &app, room, &entries).await?;
