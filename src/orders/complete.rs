@@ -52,7 +52,9 @@ pub(super) async fn complete(
     payments::split_escrows(tx, now, &splits).await?;
     let terms = catalog::terms(tx, orders.iter().map(|order| order.merchant)).await?;
     let due = |order: &StandingOrder| {
-        let days = terms.get(&order.merchant).map_or(0, |it: &Terms| it.settle_after_days);
+        let days = terms
+            .get(&order.merchant)
+            .map_or(0, |it: &Terms| it.settle_after_days);
         due_at(now, days, app.config().ledger.utc_offset)
     };
     let settlements = orders.iter().zip(&splits).map(|(order, split)| Settlement {
@@ -223,7 +225,10 @@ pub(super) async fn confirm_due(app: &App) -> sqlx::Result<usize> {
     if rows.is_empty() {
         return Ok(0);
     }
-    let ids: Vec<OrderId> = rows.iter().map(|row| parsed(row, 0)).collect::<Result<_, _>>()?;
+    let ids: Vec<OrderId> = rows
+        .iter()
+        .map(|row| parsed(row, 0))
+        .collect::<Result<_, _>>()?;
     let mut tx = app.db.begin().await?;
     let lock = tx.for_update();
     let orders = store::orders(&mut tx, lock, &ids).await?;
@@ -255,10 +260,12 @@ pub(super) async fn release_due(app: &App) -> sqlx::Result<usize> {
                version = version + 1, updated_us = done.now_us FROM done \
                WHERE settlements.id = done.id AND settlements.state = 'scheduled'",
     };
-    let bind = |query: Bound, it: &Release| {
-        query.bind(it.settlement.to_string()).bind(now.as_micros())
-    };
-    store::all(bulk.execute(&mut tx, &releases, bind).await?, releases.len())?;
+    let bind =
+        |query: Bound, it: &Release| query.bind(it.settlement.to_string()).bind(now.as_micros());
+    store::all(
+        bulk.execute(&mut tx, &releases, bind).await?,
+        releases.len(),
+    )?;
     let news = releases.iter().map(|it| NewEvent {
         kind: Kind::SettlementReleased,
         subject_kind: SubjectKind::Settlement,
@@ -293,13 +300,19 @@ async fn due(tx: &mut Tx, now: Timestamp) -> sqlx::Result<Vec<Release>> {
         let id: SettlementId = parsed(&row, 0)?;
         let currency: String = row.try_get(1)?;
         let currency = Currency::try_from(currency);
-        order.push((id, currency.map_err(|err| sqlx::Error::Decode(Box::new(err)))?));
+        order.push((
+            id,
+            currency.map_err(|err| sqlx::Error::Decode(Box::new(err)))?,
+        ));
     }
     let mut shares = shares(tx, order.iter().map(|(id, _)| *id)).await?;
-    let merchants = shares.values().flatten().filter_map(|share| match share.party {
-        Party::Merchant(merchant) => Some(merchant),
-        _ => None,
-    });
+    let merchants = shares
+        .values()
+        .flatten()
+        .filter_map(|share| match share.party {
+            Party::Merchant(merchant) => Some(merchant),
+            _ => None,
+        });
     let merchants: Vec<MerchantId> = merchants.collect();
     let terms = catalog::terms(tx, merchants).await?;
     let releases = order.into_iter().map(|(settlement, currency)| {

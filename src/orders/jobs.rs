@@ -19,10 +19,10 @@ const PASS_MAX: i64 = 1_000;
 /// Runs for ever; may be dropped at any time, since each close is one transaction.
 pub(crate) async fn run(app: App) {
     loop {
-        if let Err(err) = expire_due(&app).await {
+        if let Err(err) = pass(&app).await {
             warn!(
                 error = &err as &dyn std::error::Error,
-                "expiring checkouts failed"
+                "looking after orders failed"
             );
         }
         sleep(LOOK_EVERY).await;

@@ -1,7 +1,8 @@
 //! Orders: from a wish to a paid order (commerce.md 7).
 //!
 //! `reserved -> paid -> fulfilling -> completed`, or out through `expired` and `cancelled`.
-//! [`place`], [`pay`], [`close`] and [`ship`] ride on commands of the stock sequencer, so that stock, order, money and event are one commit.
+//! [`place`], [`pay`], [`close`] and [`ship`] ride on commands of the stock sequencer, so that stock,
+//! order, money and event are one commit.
 //!
 //! Invariants
 //! - The price is copied from what was confirmed by the buyer and never read from it again.

@@ -250,7 +250,9 @@ pub(super) fn compose(
     for (line, charged) in wish.lines.iter().zip(charged) {
         let not_sellable = || ComposeError::NotSellable(line.variant());
         let good = facts.goods.get(&line.variant());
-        let good = good.filter(|good| good.is_active).ok_or_else(not_sellable)?;
+        let good = good
+            .filter(|good| good.is_active)
+            .ok_or_else(not_sellable)?;
         let terms = facts.terms.get(&good.merchant).ok_or_else(not_sellable)?;
         if *currency.get_or_insert(terms.currency) != charged.quote.price.currency() {
             return Err(ComposeError::SeveralCurrencies);
@@ -348,7 +350,9 @@ fn made_line(
 ) -> Result<Line, ComposeError> {
     let quote = &charged.quote;
     let unit_price = quote.price.amount_minor();
-    let base = unit_price.checked_mul(wish.quantity).ok_or(ComposeError::Amount)?;
+    let base = unit_price
+        .checked_mul(wish.quantity)
+        .ok_or(ComposeError::Amount)?;
     let explain = serde_json::json!([{ "kind": quote.kind, "price_id": quote.row,
         "seq": quote.seq, "amount": unit_price, "is_honoured": charged.is_honoured }]);
     Ok(Line {

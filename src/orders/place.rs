@@ -12,12 +12,12 @@ use super::views::CheckoutView;
 use crate::app::App;
 use crate::catalog::{self, Command, Ride, Seat, Sequencer, Verdict, What};
 use crate::clock::Timestamp;
+use crate::creators;
 use crate::db::Tx;
 use crate::events::{self, Kind, NewEvent, Stream, SubjectKind};
 use crate::http::{self as wire, ApiError, Code, Kept, Stored};
 use crate::ids::{RoomId, VariantId};
 use crate::rooms::{self, Charged, OfferError, Pricing};
-use crate::creators;
 
 /// How long an unpaid order holds its stock.
 pub(super) const HELD_FOR: Duration = Duration::from_secs(900);
@@ -189,14 +189,13 @@ async fn facts(tx: &mut Tx, seats: &[Seat<PlaceRide>]) -> sqlx::Result<Facts> {
 struct Rooms(HashMap<Option<RoomId>, Pricing>);
 
 impl Rooms {
-    async fn read(
-        tx: &mut Tx,
-        app: &App,
-        seats: &[Seat<PlaceRide>],
-    ) -> sqlx::Result<Self> {
+    async fn read(tx: &mut Tx, app: &App, seats: &[Seat<PlaceRide>]) -> sqlx::Result<Self> {
         let mut wanted: BTreeMap<Option<RoomId>, BTreeSet<VariantId>> = BTreeMap::new();
         for line in seats.iter().flat_map(|seat| &seat.ride.wish.lines) {
-            wanted.entry(line.price.room).or_default().insert(line.variant());
+            wanted
+                .entry(line.price.room)
+                .or_default()
+                .insert(line.variant());
         }
         let mut all = HashMap::new();
         for (room, variants) in wanted {

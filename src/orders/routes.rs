@@ -21,12 +21,10 @@ use crate::accounts::{Entry, Principal, Role, Scope, audit};
 use crate::app::App;
 use crate::catalog::{self, Released};
 use crate::http::{
-    self as wire, ApiError, Begin, Bounds, Code, Cursor, Kept, NoBody, Page, Path, Problem, Query, Seek,
-    Write,
+    self as wire, ApiError, Begin, Bounds, Code, Cursor, Kept, NoBody, Page, Path, Problem, Query,
+    Seek, Write,
 };
-use crate::ids::{
-    AccountId, CheckoutId, EntryId, OrderId, RoomId, ShipmentId,
-};
+use crate::ids::{AccountId, CheckoutId, EntryId, OrderId, RoomId, ShipmentId};
 use crate::money::Money;
 use crate::rooms::PriceWish;
 
@@ -126,9 +124,17 @@ impl CheckoutBody {
         for (n, line) in self.lines.iter().enumerate() {
             bounds.number(&format!("/lines/{n}/quantity"), line.quantity, QUANTITY);
             let offer = line.offer.as_deref().unwrap_or_default();
-            bounds.number(&format!("/lines/{n}/offer"), offer.len(), 0..=OFFER_BYTES_MAX);
+            bounds.number(
+                &format!("/lines/{n}/offer"),
+                offer.len(),
+                0..=OFFER_BYTES_MAX,
+            );
             let playback = line.playback_id.as_deref().unwrap_or_default();
-            bounds.text(&format!("/lines/{n}/playback_id"), playback, 0..=PLAYBACK_CHARS_MAX);
+            bounds.text(
+                &format!("/lines/{n}/playback_id"),
+                playback,
+                0..=PLAYBACK_CHARS_MAX,
+            );
         }
         if let Some(text) = &self.client_ref {
             bounds.text("/client_ref", text, 1..=64);
@@ -433,7 +439,9 @@ async fn add_shipment(
     call.require_key()?;
     let parcel = body.parse(id)?;
     let write = Kept::enter(&app, &who.name(), call).await?;
-    Ok(ship::ship(&app, (who, write), (&order, parcel)).await?.into_response())
+    Ok(ship::ship(&app, (who, write), (&order, parcel))
+        .await?
+        .into_response())
 }
 
 /// An order of a shop that the caller sends parcels for.
@@ -472,7 +480,9 @@ async fn set_delivered(
         let found = store::order(&mut run.tx, lock, order).await?;
         let found = found.ok_or_else(ApiError::not_found)?;
         let terms = catalog::terms(&mut run.tx, [found.merchant]).await?;
-        let days = terms.get(&found.merchant).map_or(0, |it| it.auto_confirm_days);
+        let days = terms
+            .get(&found.merchant)
+            .map_or(0, |it| it.auto_confirm_days);
         if ship::deliver(&mut run.tx, now, (id, &found), days).await? {
             let entry = Entry {
                 who: &who,

@@ -10,8 +10,8 @@ use super::model::{Checkout, Line, Order, ShipTo, Status, Wish};
 use crate::clock::Timestamp;
 use crate::db::{Bound, Bulk, Tx, parsed, select_in};
 use crate::ids::{
-    AccountId, AttemptId, CheckoutId, CreatorId, LineId, MerchantId, OrderId, PaymentId, ReservationId,
-    VariantId,
+    AccountId, AttemptId, CheckoutId, CreatorId, LineId, MerchantId, OrderId, PaymentId,
+    ReservationId, VariantId,
 };
 use crate::money::{Currency, Money};
 
@@ -343,6 +343,10 @@ pub(super) async fn add_lines(
                 quantity: row.try_get(5)?,
                 unit_price: row.try_get(6)?,
                 base: row.try_get(7)?,
+                creator_bps: row.try_get(8)?,
+                platform_bps: row.try_get(9)?,
+                shipped: row.try_get(10)?,
+                refunded_amount: row.try_get(11)?,
             });
     }
     for order in orders {
@@ -376,7 +380,9 @@ pub(super) async fn orders(
 /// The number of the last step of an order.
 pub(super) async fn last_step(tx: &mut Tx, order: OrderId) -> sqlx::Result<i64> {
     let sql = "SELECT MAX(seq) FROM order_history WHERE order_id = $1";
-    let row = tx.fetch_one(sqlx::query(sql).bind(order.to_string())).await?;
+    let row = tx
+        .fetch_one(sqlx::query(sql).bind(order.to_string()))
+        .await?;
     Ok(row.try_get::<Option<i64>, _>(0)?.unwrap_or(0))
 }
 
@@ -498,7 +504,10 @@ async fn go_orders(tx: &mut Tx, now: Timestamp, going: &[Going]) -> sqlx::Result
             _ => ("unpaid", 0),
         };
         let query = query.bind(id.to_string()).bind(from.as_str());
-        let query = query.bind(it.to.as_str()).bind(payment_status).bind(paid_us);
+        let query = query
+            .bind(it.to.as_str())
+            .bind(payment_status)
+            .bind(paid_us);
         let confirm_at = now.plus(VIRTUAL_CONFIRMED_AFTER);
         query.bind(confirm_at.as_micros()).bind(now.as_micros())
     };

@@ -4,9 +4,9 @@
 //! Invariant: only a recipe here writes transfers, and its chain is named by its cause, so that a
 //! repeat posts nothing.
 //!
-//! Not here: how a chain is posted ([`crate::ledger`]); orders. So far there are the recipes for money
-//! put into a wallet (R16), a checkout paid out of one (R1), an order split when it is completed (R7)
-//! and released when it is due (R10).
+//! Not here: how a chain is posted ([`crate::ledger`]); orders. So far there are the recipes for
+//! money put into a wallet (R16), a checkout paid out of one (R1), an order split when it is completed
+//! (R7) and released when it is due (R10).
 
 mod post;
 mod recipes;

@@ -46,11 +46,7 @@ pub(crate) async fn split_escrows(
 ///
 /// # Errors
 /// As [`split_escrows`].
-pub(crate) async fn release(
-    tx: &mut Tx,
-    now: Timestamp,
-    releases: &[Release],
-) -> sqlx::Result<()> {
+pub(crate) async fn release(tx: &mut Tx, now: Timestamp, releases: &[Release]) -> sqlx::Result<()> {
     let chains = releases.iter().map(recipes::released);
     let chains = chains.filter(|chain| !chain.transfers.is_empty()).collect();
     all(&post(tx, now, chains).await?)
@@ -60,7 +56,9 @@ fn all(posted: &[bool]) -> sqlx::Result<()> {
     if posted.iter().all(|is_posted| *is_posted) {
         return Ok(());
     }
-    Err(sqlx::Error::Protocol("the ledger refused what the orders say".into()))
+    Err(sqlx::Error::Protocol(
+        "the ledger refused what the orders say".into(),
+    ))
 }
 
 async fn post(tx: &mut Tx, now: Timestamp, chains: Vec<Chain>) -> sqlx::Result<Vec<bool>> {

@@ -1,8 +1,6 @@
 //! The chains of payments.md 13; pure.
 
-use crate::ids::{
-    AccountId, CreatorId, MerchantId, OrderId, PaymentId, SettlementId, TransferId,
-};
+use crate::ids::{AccountId, CreatorId, MerchantId, OrderId, PaymentId, SettlementId, TransferId};
 use crate::ledger::{Chain, Move, Path, Transfer};
 use crate::money::{Currency, Money};
 

@@ -16,7 +16,9 @@ async fn paid(server: &TestServer, shop: &Shop, buyer: &Buyer, quantity: i64) ->
     let checkout = buyer.places(server, "place", &wish).await;
     let paid = buyer.pays(server, "pay", &checkout).await;
     assert_eq!(paid.status, 201, "{}", paid.text);
-    let read = buyer.get(server, &format!("/api/v1/checkouts/{checkout}")).await;
+    let read = buyer
+        .get(server, &format!("/api/v1/checkouts/{checkout}"))
+        .await;
     read.json()["orders"][0].clone()
 }
 
@@ -57,7 +59,10 @@ async fn a_parcel_leaves_once_and_never_with_more_than_was_sold() {
     let id = order["id"].as_str().unwrap();
     let path = format!("/api/v1/orders/{id}/shipments");
     let too_many = server.post_once("s0", &path, &parcel(&order, 4)).await;
-    assert_eq!((too_many.status, too_many.code()), (422, "exceeds_unshipped".into()));
+    assert_eq!(
+        (too_many.status, too_many.code()),
+        (422, "exceeds_unshipped".into())
+    );
     let sent = server.post_once("s1", &path, &parcel(&order, 2)).await;
     assert_eq!(sent.status, 201, "{}", sent.text);
     let again = server.post_once("s1", &path, &parcel(&order, 2)).await;
@@ -68,8 +73,14 @@ async fn a_parcel_leaves_once_and_never_with_more_than_was_sold() {
     assert_eq!(rest.code(), "exceeds_unshipped");
     let rest = server.post_once("s4", &path, &parcel(&order, 1)).await;
     assert_eq!(rest.status, 201, "{}", rest.text);
-    let read = anna.get(&server, &format!("/api/v1/orders/{id}")).await.json();
-    assert_eq!((&read["status"], &read["fulfilment"]), (&json!("fulfilling"), &json!("shipped")));
+    let read = anna
+        .get(&server, &format!("/api/v1/orders/{id}"))
+        .await
+        .json();
+    assert_eq!(
+        (&read["status"], &read["fulfilment"]),
+        (&json!("fulfilling"), &json!("shipped"))
+    );
     assert_eq!(server.count("SELECT on_hand FROM stock").await, 2);
     assert_eq!(server.count("SELECT committed FROM stock").await, 0);
     assert_eq!(server.count("SELECT COUNT(*) FROM shipments").await, 2);
@@ -87,12 +98,21 @@ async fn confirmed_receipt_splits_the_money_and_the_calendar_releases_it() {
     let early = anna.post(&server, "c0", (&confirm, &json!({}))).await;
     assert_eq!((early.status, early.code()), (409, "invalid_state".into()));
     let path = format!("/api/v1/orders/{id}/shipments");
-    let sent = server.post_once("s1", &path, &parcel(&order, 2)).await.json();
-    let delivered = format!("/api/v1/shipments/{}/delivered", sent["id"].as_str().unwrap());
+    let sent = server
+        .post_once("s1", &path, &parcel(&order, 2))
+        .await
+        .json();
+    let delivered = format!(
+        "/api/v1/shipments/{}/delivered",
+        sent["id"].as_str().unwrap()
+    );
     let read = server.post(&delivered, &json!({})).await;
     assert_eq!(read.json()["fulfilment"], "delivered", "{}", read.text);
     assert_eq!(server.post(&delivered, &json!({})).await.status, 200);
-    assert_eq!(ben.post(&server, "c1", (&confirm, &json!({}))).await.status, 404);
+    assert_eq!(
+        ben.post(&server, "c1", (&confirm, &json!({}))).await.status,
+        404
+    );
     let done = anna.post(&server, "c1", (&confirm, &json!({}))).await;
     assert_eq!(done.json()["status"], "completed", "{}", done.text);
     let again = anna.post(&server, "c1", (&confirm, &json!({}))).await;
@@ -119,7 +139,11 @@ async fn confirmed_receipt_splits_the_money_and_the_calendar_releases_it() {
     let sql = "SELECT credits_posted FROM ledger_accounts WHERE kind = 'merchant_available'";
     assert_eq!(server.count(sql).await, own);
     let verified = server.command(&["ledger", "verify"]).output().unwrap();
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stdout)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -122,7 +122,7 @@ impl Buyer {
                 .bind(hash)
                 .bind(&id)
                 .bind(now)
-                .bind(now + 86_400_000_000);
+                .bind(now + 100 * 86_400_000_000);
             query.execute(&mut *tx).await.unwrap();
             buyers.push(Self { id, token });
         }

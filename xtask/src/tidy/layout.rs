@@ -71,8 +71,16 @@ const MORE: [(&str, &str, &str); 53] = [
         "close",
         "expiring and cancelling, as a rider on the release of stock",
     ),
-    ("payments", "post", "posting recipes, with the accounts they need"),
-    ("payments", "split", "splitting amounts without losing a unit"),
+    (
+        "payments",
+        "post",
+        "posting recipes, with the accounts they need",
+    ),
+    (
+        "payments",
+        "split",
+        "splitting amounts without losing a unit",
+    ),
     ("orders", "ship", "parcels of an order"),
     ("orders", "complete", "receipt, the split, and its release"),
     ("ledger", "signer", "the key that signs day closes"),
