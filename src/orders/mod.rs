@@ -1,7 +1,7 @@
 //! Orders: from a wish to a paid order (commerce.md 7).
 //!
 //! `reserved -> paid -> fulfilling -> completed`, or out through `expired` and `cancelled`.
-//! [`place`], [`pay`], [`close`] and [`ship`] ride on commands of the stock sequencer, so that stock,
+//! [`place`], [`pay`], [`close`] and [`ship`] ride on commands of the stock sequencer: stock,
 //! order, money and event are one commit.
 //!
 //! Invariants

@@ -5,8 +5,8 @@
 //! repeat posts nothing.
 //!
 //! Not here: how a chain is posted ([`crate::ledger`]); orders. So far there are the recipes for
-//! money put into a wallet (R16), a checkout paid out of one (R1), an order split when it is completed
-//! (R7) and released when it is due (R10).
+//! money put into a wallet (R16), a checkout paid out of one (R1), an order split when it is
+//! completed (R7) and released when it is due (R10).
 
 mod post;
 mod recipes;

@@ -1,5 +1,6 @@
 //! Rooms and their keys over HTTP.
 
+mod buying;
 mod cards;
 mod replay;
 mod shelf;

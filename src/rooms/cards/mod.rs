@@ -1,5 +1,5 @@
 //! Cards on a room's timeline (commerce.md 9): written in the transaction of what they announce
-//! ([`desk`]), then handed to every carrier ([`line`]).
+//! ([`desk`]), then handed to every carrier ([`mod@line`]).
 //!
 //! Invariants
 //! - `seq` is 1, 2, 3 … per room.
